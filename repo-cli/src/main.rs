@@ -1,0 +1,2 @@
+//! `icecore`: parse, run, exit.
+fn main() {}

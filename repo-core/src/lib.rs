@@ -1,0 +1,1 @@
+//! A content-addressed, deduplicating, encrypted backup repository.
