@@ -1,1 +1,49 @@
 //! A content-addressed, deduplicating, encrypted backup repository.
+
+mod backend;
+mod chunker;
+mod codec;
+mod crypto;
+mod error;
+mod format;
+mod frame;
+mod id;
+mod ops;
+mod pipeline;
+mod platform;
+mod progress;
+mod repository;
+mod seal;
+mod store;
+mod tree;
+mod walk;
+
+pub use backend::{Backend, Capabilities, Listed, Local, Memory, Prefix, Put, Removal, Span};
+pub use crypto::{PasswordCost, Secret};
+pub use error::{BackendError, BackendErrorKind, Corruption, Error, Result};
+pub use format::config::{ChunkerParameters, Config};
+pub use format::snapshot::{LineageRecord, Root, SnapshotRecord, Summary};
+pub use format::tree::{Content, Extent, ExtentKind, Metadata, Node, NodeKind, Subtree, Timestamp, Xattrs};
+pub use id::{
+    ChunkId, ChunkKind, Doubled, IndexId, NotAnId, ObjectName, PackId, PackKind, RepositoryId, SeriesId, SlotId,
+    SnapshotId,
+};
+pub use ops::backup::{BackupOptions, BackupReport, Mode};
+pub use ops::check::{CheckOptions, CheckReport};
+pub use ops::read::StoredFile;
+pub use ops::restore::{Overwrite, RestoreOptions, RestoreReport};
+pub use progress::{Action, Event, Progress, Silent};
+pub use repository::{InitOptions, KeyInfo, KeyKind, Repository, Selector, Snapshot, SnapshotFilter, SnapshotList};
+pub use walk::filter::{BadPattern, Patterns};
+pub use walk::local::{LocalTree, LocalTreeOptions};
+pub use walk::reader::ReaderSource;
+pub use walk::{Details, Entries, Source, SourceDirectory, SourceEntry, SourceFile, Unreadable};
+
+/// The back door for benches, fuzz targets and tests of this project. No promise of any kind.
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::{
+        backend, chunker, codec, crypto, error, format, frame, id, pipeline, platform, seal, store, tree, walk,
+    };
+}

@@ -1,0 +1,119 @@
+//! A place that keeps immutable, named byte strings ("objects"), and what it promises.
+//! A backend knows no keys and no meaning; choosing paths, fsync and retries is its own affair.
+
+use std::fmt;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use crate::error::BackendError;
+use crate::id::{ObjectName, PackKind};
+
+mod local;
+mod memory;
+
+pub use local::Local;
+pub use memory::Memory;
+
+/// A place for objects. The promises, which the contract suite checks on every implementation:
+///
+/// 1. `put_new` is all or nothing, and durable when it returns.
+/// 2. What was written is at once readable and listed.
+/// 3. An existing name is never replaced: `put_new` answers [`Put::Exists`] with the bytes that are there.
+/// 4. A missing name is an error that [`BackendError::is_absent`], never empty bytes.
+/// 5. `remove` is durable when it returns.
+/// 6. `list` shows every object that existed throughout, and of those written or removed meanwhile any subset.
+pub trait Backend: Send + Sync + fmt::Debug {
+    /// Where this is, for people.
+    fn place(&self) -> String;
+
+    /// Makes the place ready for a first object: directories, buckets. Harmless if that was done before.
+    fn prepare(&self) -> Result<(), BackendError>;
+
+    /// Writes an object under a name that has none.
+    fn put_new(&self, name: &ObjectName, bytes: Bytes) -> Result<Put, BackendError>;
+
+    /// Reads an object or a part of it. A range or suffix that goes beyond the object is cut to what is there.
+    fn get(&self, name: &ObjectName, span: Span) -> Result<Bytes, BackendError>;
+
+    /// Calls `each` for every name below `prefix`, in no order, until it breaks.
+    fn list(&self, prefix: Prefix, each: &mut dyn FnMut(Listed) -> ControlFlow<()>) -> Result<(), BackendError>;
+
+    /// Removes an object.
+    fn remove(&self, name: &ObjectName) -> Result<Removal, BackendError>;
+
+    /// What this place can do.
+    fn capabilities(&self) -> Capabilities;
+}
+
+/// What `put_new` did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Put {
+    /// The object is there, durable, and was not before.
+    Created,
+    /// The name was taken; these are the bytes that are there.
+    Exists(Bytes),
+    /// The answer was lost: it may be there, now or soon. Only remote backends say so.
+    Unknown,
+}
+
+/// Which part of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Span {
+    /// All of it.
+    All,
+    /// `length` bytes from `offset`.
+    Range { offset: u64, length: u64 },
+    /// The last bytes.
+    Suffix(u64),
+}
+
+/// Which names to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefix {
+    /// Everything, the second copies too.
+    All,
+    /// `keys/`
+    KeySlots,
+    /// `keyring/`
+    Keyrings,
+    /// `config/`
+    Configs,
+    /// `packs/d/` or `packs/m/`
+    Packs(PackKind),
+    /// `index/`
+    Indexes,
+    /// `snapshots/`
+    Snapshots,
+    /// `sessions/`
+    Sessions,
+    /// `r/`
+    SecondCopies,
+}
+
+/// What a listing shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listed {
+    /// An object.
+    Object { name: ObjectName, size: u64 },
+    /// A name outside the grammar: never read, never removed, reported by `check`.
+    Foreign { name: String },
+}
+
+/// What `remove` did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// It was there and is gone.
+    Removed,
+    /// It was not there.
+    Absent,
+    /// The place refuses, by retention or object lock.
+    Retained,
+}
+
+/// What a place can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// `put_new` is decided by the place itself, so that of two racing writers exactly one wins.
+    pub put_if_absent: bool,
+}

@@ -1,0 +1,161 @@
+//! Every way in which the library says no: facts, not advice. Sentences are in `Display`; what to do is the CLI's business.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::id::{ChunkId, ObjectName};
+
+/// The library's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a verb could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No object `format`: the place holds no repository.
+    #[error("no repository at {place}")]
+    NoRepository { place: String },
+    /// `init` found one already.
+    #[error("a repository exists already at {place}")]
+    RepositoryExists { place: String },
+    /// The place has objects but no `format` that can be read.
+    #[error("{object} was written by another version: {problem}")]
+    Unsupported { object: String, problem: String },
+    /// No key slot opens with this secret.
+    #[error("wrong password or key: none of {slots} key slots opens with it")]
+    WrongSecret { slots: usize },
+    /// The secret opens a slot that is no longer in the keyring, or an old keyring.
+    #[error("this password or key was revoked")]
+    Revoked,
+    /// An object's bytes are not what was written.
+    #[error("{object} is damaged: {problem}")]
+    Corrupt { object: ObjectName, problem: Corruption },
+    /// A chunk that something refers to is nowhere, or nowhere undamaged.
+    #[error("chunk {id} is lost: {problem}")]
+    ChunkLost { id: ChunkId, problem: String },
+    /// The store could not do it.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// A local file or directory: the source, or the target of a restore.
+    #[error("{}: {what}: {source}", path.display())]
+    Local { path: PathBuf, what: &'static str, source: io::Error },
+    /// No snapshot matches.
+    #[error("no snapshot {selector}")]
+    NoSnapshot { selector: String },
+    /// Several snapshots match a prefix.
+    #[error("{prefix} is ambiguous: {candidates} snapshots begin with it")]
+    AmbiguousSnapshot { prefix: String, candidates: usize },
+    /// The path is not in the snapshot, or is not of the kind needed.
+    #[error("{}: {problem}", path.display())]
+    Path { path: PathBuf, problem: &'static str },
+    /// An option or argument that cannot be carried out.
+    #[error("{0}")]
+    Usage(String),
+    /// A limit of the format was met.
+    #[error("{what} is over the limit of {limit}")]
+    Limit { what: String, limit: u64 },
+    /// Another client fenced this session; nothing was published.
+    #[error("the session was ended by another client; run the command again")]
+    Fenced,
+    /// [`Progress::is_cancelled`](crate::Progress::is_cancelled) said so.
+    #[error("interrupted")]
+    Cancelled,
+    /// The operating system gave no randomness.
+    #[error("no randomness from the operating system: {0}")]
+    Randomness(String),
+    /// What was just sealed did not open to the same bytes: failing memory or processor. Nothing was stored.
+    #[error("what was just sealed did not open again: {0}; check this machine's memory")]
+    SelfCheck(String),
+}
+
+/// What is wrong with an object's bytes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Corruption {
+    /// Shorter than its own structure says.
+    #[error("cut short")]
+    Truncated,
+    /// The hash is not the name, or not the trailing checksum.
+    #[error("its bytes changed (hash differs)")]
+    Hash,
+    /// Not an object of ours.
+    #[error("not an icecore object (no magic)")]
+    Magic,
+    /// Another type of object than its name says.
+    #[error("an object of type {0} under a name of another type")]
+    WrongType(u8),
+    /// A version, suite, flag or field of a later or another build.
+    #[error("unknown {field} {value}")]
+    Unknown { field: &'static str, value: u64 },
+    /// Authentication failed.
+    #[error("authentication failed")]
+    Authentication,
+    /// A chunk's plaintext has another name.
+    #[error("a chunk's content does not match its id")]
+    ChunkId,
+    /// A structure that no writer produces.
+    #[error("malformed {0}")]
+    Malformed(&'static str),
+    /// A length or count over its limit.
+    #[error("{0} over its limit")]
+    OverLimit(&'static str),
+    /// The object is not there.
+    #[error("missing")]
+    Missing,
+}
+
+impl Corruption {
+    /// Adds the name, where it is known.
+    pub fn of(self, object: ObjectName) -> Error {
+        Error::Corrupt { object, problem: self }
+    }
+}
+
+/// Why a backend could not do something with an object.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} {object}: {source}")]
+pub struct BackendError {
+    /// The object's or place's name.
+    pub object: String,
+    /// "reading", "writing", "listing", "removing".
+    pub action: &'static str,
+    /// What kind of failure, for callers that react.
+    pub kind: BackendErrorKind,
+    /// The cause.
+    pub source: io::Error,
+}
+
+/// The failures that callers tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BackendErrorKind {
+    /// No such object.
+    Absent,
+    /// No permission.
+    Denied,
+    /// No space, or a quota.
+    Full,
+    /// May work when tried again.
+    Transient,
+    /// Anything else: final.
+    Final,
+}
+
+impl BackendError {
+    /// Classifies an I/O error.
+    pub fn io(action: &'static str, object: impl ToString, source: io::Error) -> Self {
+        let kind = match source.kind() {
+            io::ErrorKind::NotFound => BackendErrorKind::Absent,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => BackendErrorKind::Denied,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => BackendErrorKind::Full,
+            io::ErrorKind::Interrupted | io::ErrorKind::TimedOut => BackendErrorKind::Transient,
+            _ => BackendErrorKind::Final,
+        };
+        Self { object: object.to_string(), action, kind, source }
+    }
+
+    /// Whether the object is simply not there.
+    pub fn is_absent(&self) -> bool {
+        self.kind == BackendErrorKind::Absent
+    }
+}

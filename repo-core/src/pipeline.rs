@@ -1,0 +1,1 @@
+//! Bounded, ordered, parallel stages; the only room that spawns threads. stub

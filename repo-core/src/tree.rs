@@ -1,0 +1,1 @@
+//! Builds and reads Merkle B-trees of nodes and chunk lists. stub

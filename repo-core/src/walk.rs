@@ -1,0 +1,92 @@
+//! One walk: every tree, on disk or in a snapshot, is an ordered stream of entries; `merge` walks two in step.
+//! A walk knows no packs and no keys.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::format::tree::Metadata;
+
+pub mod filter;
+pub mod local;
+pub mod reader;
+
+/// Something that can be backed up: a tree of entries, not necessarily a directory.
+pub trait Source: Send + Sync {
+    /// The top level. Its entries are what a snapshot's root shows.
+    fn root(&self) -> io::Result<Arc<dyn SourceDirectory>>;
+
+    /// What the snapshot records as its paths.
+    fn paths(&self) -> Vec<Vec<u8>>;
+}
+
+/// What an iteration yields: an entry, or something that is there and cannot be told of, with its name.
+pub type Entries = Box<dyn Iterator<Item = Result<SourceEntry, Unreadable>> + Send>;
+
+/// An entry of the source that could not be looked at: a named problem, never the end of a run.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// The entry's name; empty if the directory's own listing broke off.
+    pub name: Vec<u8>,
+    /// What was tried: "reading the directory", "looking at the entry".
+    pub during: &'static str,
+    /// Why it failed.
+    pub error: io::Error,
+}
+
+/// One entry of a source.
+#[derive(Debug, Clone)]
+pub struct SourceEntry {
+    /// Raw bytes.
+    pub name: Vec<u8>,
+    /// One look at it, without following links.
+    pub metadata: Metadata,
+    /// False where only the name may be recorded but nothing below it read (another file system, a cache directory).
+    pub descend: bool,
+}
+
+/// A directory of a source. Handles are cheap to keep: a source closes and opens descriptors as it must.
+pub trait SourceDirectory: Send + Sync {
+    /// The entries, ascending by raw name bytes, filters applied. One at a time, so that 10^6 are never in memory whole.
+    /// The order must be the same as that of names in a tree.
+    fn entries(&self) -> Result<Entries, io::Error>;
+
+    /// A directory below this one, which must still be the one that was looked at.
+    fn open_directory(&self, entry: &SourceEntry) -> io::Result<Arc<dyn SourceDirectory>>;
+
+    /// A file, without following links and without blocking; it must still be the one that was looked at.
+    fn open_file(&self, entry: &SourceEntry) -> io::Result<Box<dyn SourceFile>>;
+
+    /// What is asked only of changed entries: link target, extended attributes, inode flags.
+    fn details(&self, entry: &SourceEntry) -> io::Result<Details>;
+}
+
+/// What is asked only of changed entries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Details {
+    /// Of a symlink.
+    pub link_target: Vec<u8>,
+    /// Ascending by name.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// inode flags.
+    pub flags: u32,
+    /// Attributes or flags that could not be read, in words; the entry is stored without them and it is said.
+    pub problems: Vec<String>,
+}
+
+/// An open file of a source.
+pub trait SourceFile: Send {
+    /// Reads at `offset`; 0 is the end. May return less than asked for.
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// The next run of data at or after `offset`, as `start..end`; `None` if only a hole follows.
+    /// The default knows no holes.
+    fn next_data(&mut self, offset: u64, size: u64) -> io::Result<Option<(u64, u64)>> {
+        Ok((offset < size).then_some((offset, size)))
+    }
+
+    /// A second look, through the open descriptor.
+    fn metadata(&mut self) -> io::Result<Metadata>;
+
+    /// Extended attributes and flags, through the open descriptor.
+    fn details(&mut self) -> io::Result<Details>;
+}
