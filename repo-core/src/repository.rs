@@ -136,6 +136,11 @@ impl Repository {
         todo!()
     }
 
+    /// The chunks, with the index loaded; loaded once and kept.
+    pub(crate) fn store(&self) -> Result<Arc<crate::store::Store>> {
+        todo!()
+    }
+
     /// Its random name.
     pub fn id(&self) -> RepositoryId {
         self.inner.id

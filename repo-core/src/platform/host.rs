@@ -1,0 +1,1 @@
+//! Facts of this machine: host name, boot id, process, user names, clock.

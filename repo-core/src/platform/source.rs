@@ -1,0 +1,1 @@
+//! Reading trees: directory descriptors, statx, extended attributes, flags, extents.

@@ -1,0 +1,1 @@
+//! Writing trees: everything below one root descriptor, never through a symlink.
