@@ -38,6 +38,7 @@ the table shows what a backup of A stores and what a backup of B then adds.
                            or frame target and level at the chosen chunk  (default: both)
   --chunk KIB              the chosen average chunk size                   (default: 128)
   --norm N                 the chosen normalisation, 0 to 2                (default: 1)
+  --levels N,...           zstd levels beside the frame targets            (default: 1,3)
   --seed N                 another gear table                              (default: 0)
   --threads N              combinations measured at once                   (default: 2)
   --json                   one JSON object a combination instead of the table
@@ -283,7 +284,11 @@ impl Run {
                 input.drain(..start);
                 start = 0;
                 let wanted = refill - input.len();
-                ended = source.by_ref().take(wanted as u64).read_to_end(&mut input)? < wanted;
+                ended = source
+                    .by_ref()
+                    .take(wanted as u64)
+                    .read_to_end(&mut input)?
+                    < wanted;
             }
             if start == input.len() {
                 break;
@@ -446,7 +451,7 @@ struct Options {
 fn options() -> Outcome<Option<Options>> {
     let (mut grid, mut json) = ("both".to_string(), false);
     let (mut chunk, mut norm, mut seed, mut threads) = (128_usize, 1, 0, 2);
-    let mut paths = Vec::new();
+    let (mut levels, mut paths) = (vec![1, 3], Vec::new());
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
@@ -456,6 +461,12 @@ fn options() -> Outcome<Option<Options>> {
             "--grid" => grid = value()?,
             "--chunk" => chunk = value()?.parse()?,
             "--norm" => norm = value()?.parse()?,
+            "--levels" => {
+                levels = value()?
+                    .split(',')
+                    .map(str::parse)
+                    .collect::<Result<_, _>>()?;
+            }
             "--seed" => seed = value()?.parse()?,
             "--threads" => threads = value()?.parse()?,
             option if option.starts_with('-') => {
@@ -486,7 +497,7 @@ fn options() -> Outcome<Option<Options>> {
     }
     let mut frames = Vec::new();
     for frame in [128, 512, 1024, 2048] {
-        for level in [1, 3] {
+        for &level in &levels {
             frames.push(Params {
                 avg: chunk * KIB,
                 norm,
