@@ -37,7 +37,7 @@ the table shows what a backup of A stores and what a backup of B then adds.
   --grid chunk|frame|both  vary chunk size and normalisation at frame 1 MiB, level 3;
                            or frame target and level at the chosen chunk  (default: both)
   --chunk KIB              the chosen average chunk size                   (default: 128)
-  --norm N                 the chosen normalisation, 0 to 2                (default: 1)
+  --norm N                 the chosen normalisation, 0 to 2                (default: 2)
   --levels N,...           zstd levels beside the frame targets            (default: 1,3)
   --seed N                 another gear table                              (default: 0)
   --threads N              combinations measured at once                   (default: 2)
@@ -450,7 +450,7 @@ struct Options {
 
 fn options() -> Outcome<Option<Options>> {
     let (mut grid, mut json) = ("both".to_string(), false);
-    let (mut chunk, mut norm, mut seed, mut threads) = (128_usize, 1, 0, 2);
+    let (mut chunk, mut norm, mut seed, mut threads) = (128_usize, 2, 0, 2);
     let (mut levels, mut paths) = (vec![1, 3], Vec::new());
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
