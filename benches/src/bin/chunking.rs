@@ -226,8 +226,7 @@ impl Run {
 
     /// Backs up one version and hands out its totals.
     fn backup(&mut self, root: &Path) -> Outcome<Totals> {
-        self.visit(root)
-            .map_err(|error| format!("{}: {error}", root.display()))?;
+        self.visit(root).map_err(|error| format!("{}: {error}", root.display()))?;
         for incompressible in [false, true] {
             self.close_frame(incompressible)?;
         }
@@ -284,11 +283,7 @@ impl Run {
                 input.drain(..start);
                 start = 0;
                 let wanted = refill - input.len();
-                ended = source
-                    .by_ref()
-                    .take(wanted as u64)
-                    .read_to_end(&mut input)?
-                    < wanted;
+                ended = source.by_ref().take(wanted as u64).read_to_end(&mut input)? < wanted;
             }
             if start == input.len() {
                 break;
@@ -462,10 +457,7 @@ fn options() -> Outcome<Option<Options>> {
             "--chunk" => chunk = value()?.parse()?,
             "--norm" => norm = value()?.parse()?,
             "--levels" => {
-                levels = value()?
-                    .split(',')
-                    .map(str::parse)
-                    .collect::<Result<_, _>>()?;
+                levels = value()?.split(',').map(str::parse).collect::<Result<_, _>>()?;
             }
             "--seed" => seed = value()?.parse()?,
             "--threads" => threads = value()?.parse()?,
@@ -487,42 +479,22 @@ fn options() -> Outcome<Option<Options>> {
     let mut chunks = Vec::new();
     for avg in [64, 128, 256, 512, 1024] {
         for norm in 0..=2 {
-            chunks.push(Params {
-                avg: avg * KIB,
-                norm,
-                frame: MIB,
-                level: 3,
-            });
+            chunks.push(Params { avg: avg * KIB, norm, frame: MIB, level: 3 });
         }
     }
     let mut frames = Vec::new();
     for frame in [128, 512, 1024, 2048] {
         for &level in &levels {
-            frames.push(Params {
-                avg: chunk * KIB,
-                norm,
-                frame: frame * KIB,
-                level,
-            });
+            frames.push(Params { avg: chunk * KIB, norm, frame: frame * KIB, level });
         }
     }
-    let mut grids = vec![
-        ("Chunk size and normalisation (MiB)", chunks),
-        ("Frame target and level (MiB)", frames),
-    ];
+    let mut grids = vec![("Chunk size and normalisation (MiB)", chunks), ("Frame target and level (MiB)", frames)];
     match grid.as_str() {
         "chunk" => grids.truncate(1),
         "frame" => drop(grids.remove(0)),
         _ => {}
     }
-    Ok(Some(Options {
-        grids,
-        seed,
-        threads,
-        json,
-        a,
-        b,
-    }))
+    Ok(Some(Options { grids, seed, threads, json, a, b }))
 }
 
 fn main() -> Outcome<()> {
@@ -530,9 +502,7 @@ fn main() -> Outcome<()> {
         print!("{USAGE}");
         return Ok(());
     };
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(options.threads)
-        .build()?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build()?;
     for (title, grid) in options.grids {
         let rows = pool.install(|| {
             grid.into_par_iter()
@@ -551,11 +521,7 @@ fn main() -> Outcome<()> {
                 eprintln!(
                     "{name}: {} files, {} bytes; {} of at most {INLINE_MAX} bytes ({} bytes); \
                      {} bytes of holes",
-                    version.files,
-                    version.bytes,
-                    version.inlined,
-                    version.inlined_bytes,
-                    version.holes,
+                    version.files, version.bytes, version.inlined, version.inlined_bytes, version.holes,
                 );
             }
         }
