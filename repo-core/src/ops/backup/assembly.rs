@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::snapshot::{Root, Summary};
 use crate::format::tree::{Content, Extent, ExtentKind, Metadata, Node, Subtree, Xattrs, encode_xattrs};
 use crate::id::{ChunkId, ChunkKind};
-use crate::platform::source::path_from_bytes;
+use crate::platform::host::path_from_bytes;
 use crate::progress::{Action, Event, Progress};
 use crate::store::{Index, Store, Writer};
 use crate::tree::{ChunkSink, ContentBuilder, TreeBuilder};
