@@ -13,7 +13,7 @@ pub use argon::{PasswordCost, wrapping_key};
 pub use keys::{Keys, new_epoch_keys};
 pub(crate) use keys::{keyring_object, new_keyring_object};
 pub use secret::Secret;
-pub use slot::{SlotBody, new_slot, open_slot};
+pub use slot::{new_slot, open_slot};
 
 use zeroize::Zeroizing;
 

@@ -7,10 +7,8 @@ use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe;
 
 use crate::error::Corruption;
+use crate::format::FRAME_RAW_BYTES_MAX;
 use crate::format::pack::Codec;
-
-/// The most plaintext that a frame holds, and so the most that one read allocates.
-pub const FRAME_RAW_MAX_BYTES: usize = 16 << 20;
 
 /// The highest zstd level whose window, 2^23 bytes, the format allows.
 const LEVEL_MAX: i32 = 19;
@@ -79,7 +77,7 @@ impl FrameCodec {
         raw_length: usize,
         raw: &mut Vec<u8>,
     ) -> Result<(), Corruption> {
-        if raw_length > FRAME_RAW_MAX_BYTES {
+        if raw_length > FRAME_RAW_BYTES_MAX as usize {
             return Err(Corruption::OverLimit("frame length"));
         }
         raw.clear();

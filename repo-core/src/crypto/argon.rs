@@ -4,7 +4,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use zeroize::Zeroizing;
 
 use super::SecretKey;
-use crate::error::{Corruption, Error, Result};
+use crate::error::{Error, Result};
 use crate::format::key_slot::Derivation;
 
 /// How much work guessing a password takes.
@@ -29,28 +29,9 @@ impl PasswordCost {
 }
 
 const MIB_IN_KIB: u32 = 1024;
-/// The least that is believed: OWASP's minimum of 19 MiB. A slot below it would be a place's attempt to weaken it.
-const MEMORY_MIN_KIB: u32 = 19 * MIB_IN_KIB;
-/// Above these a key slot would be an attack on this machine.
-const MEMORY_MAX_KIB: u32 = 4096 * MIB_IN_KIB;
-const PASSES_MAX: u32 = 64;
-const LANES_MAX: u32 = 64;
-/// Memory times passes: a bound on time.
-const WORK_MAX_KIB: u64 = 16 * 1024 * MIB_IN_KIB as u64;
-
-/// Refuses costs outside the bounds of docs/format.md, before anything is allocated for them.
-pub(super) fn check_derivation(derivation: Derivation) -> Result<(), Corruption> {
-    let Derivation::Argon2id { memory_kib, passes, lanes } = derivation else { return Ok(()) };
-    let fits = (MEMORY_MIN_KIB..=MEMORY_MAX_KIB).contains(&memory_kib)
-        && (1..=PASSES_MAX).contains(&passes)
-        && (1..=LANES_MAX).contains(&lanes)
-        && u64::from(memory_kib) * u64::from(passes) <= WORK_MAX_KIB;
-    if fits { Ok(()) } else { Err(Corruption::OverLimit("cost of the key slot's password")) }
-}
-
 /// Refuses to create a slot that costs less to guess than [`PasswordCost::Default`].
 pub(super) fn check_new_derivation(derivation: Derivation) -> Result<()> {
-    check_derivation(derivation).map_err(|problem| Error::Usage(problem.to_string()))?;
+    derivation.check().map_err(|problem| Error::Usage(problem.to_string()))?;
     match derivation {
         Derivation::Argon2id { memory_kib, passes, .. } if memory_kib < 64 * MIB_IN_KIB || passes < 3 => {
             Err(Error::Usage("a new key slot takes at least 64 MiB and 3 passes of Argon2id".to_owned()))
@@ -64,7 +45,7 @@ pub(super) fn check_new_derivation(derivation: Derivation) -> Result<()> {
 /// A key file's 32 bytes need no stretching, but they need the salt: with it every slot has a key of its own, on which
 /// the slot's fixed nonce relies.
 pub fn wrapping_key(secret: &[u8], derivation: Derivation, salt: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>> {
-    check_derivation(derivation).map_err(|problem| Error::Usage(problem.to_string()))?;
+    derivation.check().map_err(|problem| Error::Usage(problem.to_string()))?;
     match derivation {
         Derivation::Argon2id { memory_kib, passes, lanes } => argon2id(secret, salt, memory_kib, passes, lanes),
         Derivation::Raw => {

@@ -7,7 +7,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::aead::ObjectKeys;
 use super::{SecretKey, context, derive, fill_random};
 use crate::error::{Corruption, Error, Result};
-use crate::format::header::{Header, ObjectType};
+use crate::format::header::{HEADER_KEYED_LENGTH, HEADER_LENGTH, Header, ObjectType};
 use crate::format::keyring::{Keyring, Purpose};
 use crate::id::{ChunkId, ChunkKind, ObjectName, SeriesId};
 
@@ -188,7 +188,7 @@ impl PurposeKey {
     /// The header of a new object with this salt, and its keys.
     fn new_object(&self, object_type: ObjectType, key_epoch: u32, salt: [u8; 32]) -> (Header, ObjectKeys) {
         let mut header = Header { object_type, padded: true, key_epoch, salt, commitment: [0; 32] };
-        let (commitment, keys) = self.expand(&header);
+        let (commitment, keys) = self.expand(keyed_part(&header.encode()));
         header.commitment = *commitment.as_bytes();
         (header, keys)
     }
@@ -196,17 +196,18 @@ impl PurposeKey {
     /// The keys of a stored object. GCM does not commit to its key: without this comparison, in constant time, someone
     /// could craft an object that opens under two keys, or learn from errors which keys it does not open under.
     fn of_object(&self, header: &Header) -> Result<ObjectKeys, Corruption> {
-        let (commitment, keys) = self.expand(header);
+        let (commitment, keys) = self.expand(keyed_part(&header.encode()));
         if commitment != header.commitment {
             return Err(Corruption::Authentication);
         }
         Ok(keys)
     }
 
-    /// The commitment and the keys that belong to a header's first 48 bytes.
-    fn expand(&self, header: &Header) -> (blake3::Hash, ObjectKeys) {
+    /// The commitment and the keys that belong to a header's first 48 bytes: to its type, version, suite, flags, epoch
+    /// and salt.
+    fn expand(&self, keyed: &[u8; HEADER_KEYED_LENGTH]) -> (blake3::Hash, ObjectKeys) {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
-        hasher.update(&header.encode()[..48]);
+        hasher.update(keyed);
         let mut stream = hasher.finalize_xof();
         let mut next = || {
             let mut key = Zeroizing::new([0; 32]);
@@ -219,6 +220,10 @@ impl PurposeKey {
         hasher.zeroize();
         (blake3::Hash::from_bytes(*commitment), keys)
     }
+}
+
+fn keyed_part(header: &[u8; HEADER_LENGTH]) -> &[u8; HEADER_KEYED_LENGTH] {
+    header.first_chunk().expect("48 of 80 bytes")
 }
 
 /// A new header and keys for the keyring's object, which is sealed under the root key itself.

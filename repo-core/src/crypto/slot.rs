@@ -2,32 +2,11 @@
 
 use zeroize::Zeroizing;
 
-use super::argon::{check_derivation, check_new_derivation, wrapping_key};
+use super::argon::{check_new_derivation, wrapping_key};
 use super::{Secret, SecretKey, aead, derive, random};
 use crate::error::{Corruption, Error, Result};
-use crate::format::key_slot::{Derivation, KeySlot};
+use crate::format::key_slot::{Derivation, KeySlot, LABEL_BYTES_MAX, SLOT_BODY_LENGTH, SLOT_SEALED_LENGTH, SlotBody};
 use crate::id::{ObjectName, RepositoryId, SlotId};
-
-/// What a key slot wraps.
-#[derive(Clone)]
-pub struct SlotBody {
-    pub root_key: Zeroizing<[u8; 32]>,
-    /// The keyring's generation when the slot was written.
-    pub keyring_generation: u64,
-    pub label: String,
-}
-
-impl std::fmt::Debug for SlotBody {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SlotBody {{ label: {:?}, root key hidden }}", self.label)
-    }
-}
-
-/// All bodies have this length, so that a slot does not tell its label's.
-const BODY_LENGTH: usize = 256;
-/// Root key, generation, length of the label.
-const BODY_FIXED_LENGTH: usize = 32 + 8 + 2;
-const TAG_LENGTH: usize = 16;
 
 /// Wraps the root key by `secret`. Takes as long as `derivation` says.
 ///
@@ -48,14 +27,17 @@ pub fn new_slot(
     check_new_derivation(derivation)?;
     let secret_bytes = bytes_for(secret, derivation)
         .ok_or_else(|| Error::Usage("a key slot of this kind is not made from a secret of that kind".to_owned()))?;
-    let body = encode_body(root_key, keyring_generation, label)?;
+    let body = SlotBody { root_key: Zeroizing::new(*root_key), keyring_generation, label: label.to_owned() };
+    let too_long =
+        || Error::Limit { what: "the key slot's label, in bytes,".to_owned(), limit: LABEL_BYTES_MAX as u64 };
+    let body = body.encode().ok_or_else(too_long)?;
     let salt = new_salt(root_key, slot, &body)?;
     let keys = SlotKeys::new(secret_bytes, derivation, &salt)?;
-    let sealed = vec![0; BODY_LENGTH + TAG_LENGTH];
+    let sealed = vec![0; SLOT_SEALED_LENGTH];
     let commitment = *keys.commitment.as_bytes();
     let mut key_slot = KeySlot { derivation, repository, slot, salt, created_ms, commitment, sealed };
     let associated = key_slot.prefix();
-    key_slot.sealed[..BODY_LENGTH].copy_from_slice(body.as_ref());
+    key_slot.sealed[..SLOT_BODY_LENGTH].copy_from_slice(body.as_ref());
     aead::seal_once(&keys.encryption, &associated, &mut key_slot.sealed);
     Ok(key_slot)
 }
@@ -67,14 +49,14 @@ pub fn new_slot(
 /// but the slot was changed.
 pub fn open_slot(key_slot: &KeySlot, secret: &Secret) -> Result<Option<SlotBody>> {
     let corrupt = |problem: Corruption| problem.of(ObjectName::KeySlot(key_slot.slot));
-    check_derivation(key_slot.derivation).map_err(corrupt)?;
+    key_slot.derivation.check().map_err(corrupt)?;
     let Some(secret_bytes) = bytes_for(secret, key_slot.derivation) else { return Ok(None) };
     let keys = SlotKeys::new(secret_bytes, key_slot.derivation, &key_slot.salt)?;
     if keys.commitment != key_slot.commitment {
         return Ok(None);
     }
     let body = aead::open_once(&keys.encryption, &key_slot.prefix(), &key_slot.sealed).map_err(corrupt)?;
-    decode_body(&body).map(Some).map_err(corrupt)
+    SlotBody::decode(&body).map(Some).map_err(corrupt)
 }
 
 /// The secret's bytes, if the slot is of its kind.
@@ -104,36 +86,8 @@ impl SlotKeys {
 }
 
 /// Hedged: should the system's randomness be stuck, then a slot with other contents still has another salt.
-fn new_salt(root_key: &[u8; 32], slot: SlotId, body: &[u8; BODY_LENGTH]) -> Result<[u8; 32]> {
+fn new_salt(root_key: &[u8; 32], slot: SlotId, body: &[u8; SLOT_BODY_LENGTH]) -> Result<[u8; 32]> {
     let mut hasher = blake3::Hasher::new_keyed(&derive("slot hedge", root_key));
     hasher.update(&random::<32>()?).update(&slot.0).update(body);
     Ok(*hasher.finalize().as_bytes())
-}
-
-fn encode_body(root_key: &[u8; 32], keyring_generation: u64, label: &str) -> Result<Zeroizing<[u8; BODY_LENGTH]>> {
-    let limit = BODY_LENGTH - BODY_FIXED_LENGTH;
-    if label.len() > limit {
-        return Err(Error::Limit { what: "the key slot's label, in bytes,".to_owned(), limit: limit as u64 });
-    }
-    let mut body = Zeroizing::new([0; BODY_LENGTH]);
-    body[..32].copy_from_slice(root_key);
-    body[32..40].copy_from_slice(&keyring_generation.to_le_bytes());
-    body[40..42].copy_from_slice(&(label.len() as u16).to_le_bytes());
-    body[42..][..label.len()].copy_from_slice(label.as_bytes());
-    Ok(body)
-}
-
-fn decode_body(body: &[u8]) -> Result<SlotBody, Corruption> {
-    const MALFORMED: Corruption = Corruption::Malformed("key slot body");
-    let body: &[u8; BODY_LENGTH] = body.try_into().map_err(|_| MALFORMED)?;
-    let mut root_key = Zeroizing::new([0; 32]);
-    root_key.copy_from_slice(&body[..32]);
-    let keyring_generation = u64::from_le_bytes(body[32..40].try_into().expect("8 bytes"));
-    let label_length = usize::from(u16::from_le_bytes([body[40], body[41]]));
-    let (label, zeros) = body[BODY_FIXED_LENGTH..].split_at_checked(label_length).ok_or(MALFORMED)?;
-    if zeros.iter().any(|byte| *byte != 0) {
-        return Err(MALFORMED);
-    }
-    let label = std::str::from_utf8(label).map_err(|_| MALFORMED)?.to_owned();
-    Ok(SlotBody { root_key, keyring_generation, label })
 }

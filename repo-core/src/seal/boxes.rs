@@ -5,12 +5,11 @@ use zeroize::Zeroizing;
 use super::padding::padme;
 use crate::crypto::{Domain, Keys, ObjectKeys, SEAL_OVERHEAD, keyring_object, new_keyring_object};
 use crate::error::{Corruption, Error, Result};
+use crate::format::PAYLOAD_BYTES_MAX;
 use crate::format::header::{HEADER_LENGTH, Header, ObjectType};
 use crate::format::keyring::Purpose;
 use crate::id::ObjectName;
 
-/// Bytes of a payload: a snapshot, a session, a config, a keyring.
-const PAYLOAD_MAX_BYTES: usize = 1 << 20;
 const LENGTH_BYTES: usize = 4;
 const CHECKSUM_LENGTH: usize = 32;
 
@@ -76,8 +75,8 @@ fn associated_data(header: &[u8; HEADER_LENGTH], name: &str) -> Vec<u8> {
 }
 
 fn seal_under(header: &Header, keys: &ObjectKeys, name: &str, payload: &[u8]) -> Result<Vec<u8>> {
-    if payload.len() > PAYLOAD_MAX_BYTES {
-        return Err(Error::Limit { what: format!("{name}, in bytes,"), limit: PAYLOAD_MAX_BYTES as u64 });
+    if payload.len() > PAYLOAD_BYTES_MAX {
+        return Err(Error::Limit { what: format!("{name}, in bytes,"), limit: PAYLOAD_BYTES_MAX as u64 });
     }
     let header = header.encode();
     let plain_length = padme((LENGTH_BYTES + payload.len()) as u64) as usize;
@@ -104,7 +103,7 @@ fn open_under(
     if bytes.len() < overhead + LENGTH_BYTES {
         return Err(Corruption::Truncated);
     }
-    if bytes.len() > overhead + padme((LENGTH_BYTES + PAYLOAD_MAX_BYTES) as u64) as usize {
+    if bytes.len() > overhead + padme((LENGTH_BYTES + PAYLOAD_BYTES_MAX) as u64) as usize {
         return Err(Corruption::OverLimit("object length"));
     }
     if !has_checksum(bytes) {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::pack::{FramePlace, ObjectBuilder, PackKeys};
 use crate::crypto::Keys;
 use crate::error::{Corruption, Error, Result};
+use crate::format::INDEX_BLOCK_BYTES_MAX;
 use crate::format::header::ObjectType;
 use crate::format::index::IndexBlock;
 use crate::format::keyring::Purpose;
@@ -12,8 +13,6 @@ use crate::format::pack::ChunkRecord;
 use crate::frame::FrameCodec;
 use crate::id::{ChunkId, ChunkKind, IndexId, SnapshotId};
 
-/// Plaintext of a block.
-const BLOCK_MAX_BYTES: usize = 1 << 20;
 /// Ids do not compress, and the columns beside them do at any level.
 const LEVEL: i32 = 1;
 
@@ -26,8 +25,11 @@ pub fn seal_index(keys: &Keys, writer: SnapshotId, counter: u64, blocks: &[Index
     let mut codec = FrameCodec::new(LEVEL);
     for block in blocks {
         let raw = block.encode();
-        if raw.len() > BLOCK_MAX_BYTES {
-            return Err(Error::Limit { what: "an index block, in bytes,".to_owned(), limit: BLOCK_MAX_BYTES as u64 });
+        if raw.len() > INDEX_BLOCK_BYTES_MAX {
+            return Err(Error::Limit {
+                what: "an index block, in bytes,".to_owned(),
+                limit: INDEX_BLOCK_BYTES_MAX as u64,
+            });
         }
         object.push_frame(&mut codec, std::iter::once(block_record(block, raw.len())), &raw)?;
     }
@@ -44,7 +46,7 @@ pub fn open_index(keys: &Keys, bytes: &[u8], each: &mut dyn FnMut(IndexBlock)) -
     }
     let mut codec = FrameCodec::new(LEVEL);
     for (ordinal, (record, entry)) in footer.frames.iter().zip(&footer.chunks).enumerate() {
-        if record.raw_length as usize > BLOCK_MAX_BYTES {
+        if record.raw_length as usize > INDEX_BLOCK_BYTES_MAX {
             return Err(Corruption::OverLimit("index block"));
         }
         let sealed = bytes[record.offset as usize..][..record.stored_length as usize].to_vec();

@@ -12,16 +12,9 @@ use crate::error::{Corruption, Error, Result};
 use crate::format::header::{HEADER_LENGTH, Header, ObjectType};
 use crate::format::keyring::Purpose;
 use crate::format::pack::{ChunkRecord, Codec, Footer, FrameRecord, TRAILER_LENGTH, Trailer};
-use crate::frame::{FRAME_RAW_MAX_BYTES, FrameCodec};
+use crate::format::{FOOTER_BYTES_MAX, FRAME_RAW_BYTES_MAX, FRAMES_MAX, OBJECT_BYTES_MAX, PACK_CHUNKS_MAX};
+use crate::frame::FrameCodec;
 use crate::id::{ChunkId, ChunkKind, PackId, PackKind, SnapshotId};
-
-/// Bytes of a pack: offsets are 32 bits wide, and a reader may hold a whole one.
-const OBJECT_MAX_BYTES: u64 = 1 << 30;
-/// Also far below 2^24, where the frame's number would no longer fit its nonce.
-const FRAMES_MAX: usize = 65_535;
-const CHUNKS_MAX: usize = 1 << 20;
-/// Sealed bytes of the table.
-const FOOTER_MAX_BYTES: u64 = 64 << 20;
 
 /// A chunk on its way into a frame.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +67,9 @@ impl PackBuilder {
     ///
     /// # Errors
     /// [`Error::Limit`] if the frame or the pack would be over a limit of the format: the pack is then as before.
+    ///
+    /// # Panics
+    /// If `raw` is empty, or not as long as the parts together.
     pub fn push_frame(
         &mut self,
         keys: &Keys,
@@ -82,6 +78,8 @@ impl PackBuilder {
         raw: &[u8],
         verify: bool,
     ) -> Result<FrameRecord> {
+        let length: usize = parts.iter().map(|part| part.bytes.len()).sum();
+        assert_eq!(length, raw.len(), "the parts are what the frame holds");
         debug_assert!(parts.iter().all(|part| part.kind.pack_kind() == self.kind), "chunks of this kind of pack");
         let mut offset = 0;
         let chunks = parts.iter().map(|part| {
@@ -91,7 +89,6 @@ impl PackBuilder {
             record
         });
         let record = self.object.push_frame(codec, chunks, raw)?;
-        assert_eq!(offset, record.raw_length, "the parts are what the frame holds");
         if verify {
             self.object.reopen_last(codec, |raw, chunks| verify_chunks(keys, raw, chunks))?;
         }
@@ -162,6 +159,7 @@ impl ObjectBuilder {
         chunks: impl ExactSizeIterator<Item = ChunkRecord>,
         raw: &[u8],
     ) -> Result<FrameRecord> {
+        assert!(!raw.is_empty() && chunks.len() > 0, "a frame holds something");
         self.check_room(chunks.len(), raw.len())?;
         let ordinal = self.footer.frames.len() as u32;
         let offset = self.buffer.len();
@@ -188,19 +186,19 @@ impl ObjectBuilder {
 
     fn check_room(&self, chunk_count: usize, raw_length: usize) -> Result<()> {
         let over = |what: &str, limit: usize| Err(Error::Limit { what: what.to_owned(), limit: limit as u64 });
-        if raw_length > FRAME_RAW_MAX_BYTES {
-            return over("a frame, in bytes,", FRAME_RAW_MAX_BYTES);
+        if raw_length > FRAME_RAW_BYTES_MAX as usize {
+            return over("a frame, in bytes,", FRAME_RAW_BYTES_MAX as usize);
         }
         if self.footer.frames.len() >= FRAMES_MAX {
             return over("the count of a pack's frames", FRAMES_MAX);
         }
-        if self.footer.chunks.len() + chunk_count > CHUNKS_MAX {
-            return over("the count of a pack's chunks", CHUNKS_MAX);
+        if self.footer.chunks.len() + chunk_count > PACK_CHUNKS_MAX {
+            return over("the count of a pack's chunks", PACK_CHUNKS_MAX);
         }
         // A frame is stored in at most its raw length; the largest table and the padding must fit behind it.
-        let longest = (self.buffer.len() + SEAL_OVERHEAD + raw_length) as u64 + FOOTER_MAX_BYTES;
-        if longest > OBJECT_MAX_BYTES {
-            return over("a pack, in bytes,", OBJECT_MAX_BYTES as usize);
+        let longest = (self.buffer.len() + SEAL_OVERHEAD + raw_length + FOOTER_BYTES_MAX) as u64;
+        if longest > OBJECT_BYTES_MAX {
+            return over("a pack, in bytes,", OBJECT_BYTES_MAX as usize);
         }
         Ok(())
     }
@@ -330,7 +328,10 @@ impl PackKeys {
         let footer_offset = object_length - tail_length;
         let associated = footer_associated(&self.header.encode(), footer_offset, object_length);
         let footer = Footer::decode(self.keys.open_in_place(Domain::Footer, 0, &associated, &mut sealed)?)?;
-        check_frames(&footer, footer_offset)?;
+        // Where the frames lie among themselves, `Footer::decode` has checked.
+        if footer.data_end > footer_offset {
+            return Err(Corruption::Malformed("end of the frames"));
+        }
         Ok(footer)
     }
 
@@ -341,28 +342,8 @@ impl PackKeys {
         if trailer.object_length != object_length {
             return Err(Corruption::Truncated);
         }
-        let footer_length = u64::from(trailer.footer_length);
-        if object_length > OBJECT_MAX_BYTES || footer_length > FOOTER_MAX_BYTES {
-            return Err(Corruption::OverLimit("pack length"));
-        }
-        let tail_length = footer_length + TRAILER_LENGTH as u64;
-        if footer_length < SEAL_OVERHEAD as u64 || tail_length + HEADER_LENGTH as u64 > object_length {
-            return Err(Corruption::Malformed("pack trailer"));
-        }
-        Ok(tail_length)
+        Ok(u64::from(trailer.footer_length) + TRAILER_LENGTH as u64)
     }
-}
-
-/// Frames lie back to back from the header to `data_end`, and that before the table.
-fn check_frames(footer: &Footer, footer_offset: u64) -> Result<(), Corruption> {
-    let mut end = HEADER_LENGTH as u64;
-    for frame in &footer.frames {
-        if u64::from(frame.offset) != end {
-            return Err(Corruption::Malformed("pack table"));
-        }
-        end += u64::from(frame.stored_length);
-    }
-    if end == footer.data_end && end <= footer_offset { Ok(()) } else { Err(Corruption::Malformed("pack table")) }
 }
 
 /// Whether a pack's or an index object's bytes hash to its name. Needs no key.
