@@ -9,10 +9,12 @@ pub mod key_slot;
 pub mod keyring;
 pub mod list;
 pub mod marker;
+pub mod node;
 pub mod pack;
 pub mod session;
 pub mod snapshot;
 pub mod tree;
+pub mod xattrs;
 
 use crate::error::Corruption;
 

@@ -1,8 +1,8 @@
 //! Nodes of a large file's chunk list, in chunks of kind `List`.
 
 use super::cursor::Cursor;
-use super::tree::{Extent, ExtentKind};
-use super::{CHUNK_BYTES_MAX, FILE_BYTES_MAX, LIST_ITEMS_MAX, LIST_LEVEL_MAX};
+use super::node::{Extent, ExtentKind, add_extent, add_file_bytes};
+use super::{LIST_ITEMS_MAX, LIST_LEVEL_MAX};
 use crate::error::Corruption;
 use crate::id::ChunkId;
 
@@ -127,19 +127,4 @@ fn decode_branch(cursor: &mut Cursor<'_>, level: u8, count: usize) -> Result<Lis
         children.push(child);
     }
     Ok(ListNode::Branch { level, children })
-}
-
-/// Checks an extent and adds its length to the `bytes` before it.
-pub(super) fn add_extent(bytes: u64, extent: Extent) -> Result<u64, Corruption> {
-    if extent.length == 0 {
-        return Err(Corruption::Malformed("extent"));
-    }
-    if matches!(extent.kind, ExtentKind::Data(_)) && extent.length > CHUNK_BYTES_MAX.into() {
-        return Err(Corruption::OverLimit("length of a chunk"));
-    }
-    add_file_bytes(bytes, extent.length)
-}
-
-fn add_file_bytes(bytes: u64, more: u64) -> Result<u64, Corruption> {
-    bytes.checked_add(more).filter(|sum| *sum <= FILE_BYTES_MAX).ok_or(Corruption::OverLimit("length of a file"))
 }
