@@ -1,6 +1,7 @@
 //! The repository, opened: init, open, key slots, snapshots and how to select one. What verbs do with it is in `ops`.
 
 mod doubled;
+mod inspect;
 mod keys;
 mod open;
 mod snapshots;
@@ -129,7 +130,7 @@ pub struct SnapshotList {
     /// Ascending by end time, then sequence, then id.
     pub snapshots: Vec<Snapshot>,
     /// Those that could not be read, each named by its error; the others are whole.
-    pub unreadable: Vec<crate::Error>,
+    pub unreadable: Vec<Error>,
 }
 
 impl fmt::Debug for Repository {
@@ -166,9 +167,8 @@ impl SnapshotFilter {
             tags => tags.iter().all(|tag| record.tags.contains(tag)),
         };
         let tags = self.tags.is_empty() || self.tags.iter().any(has_all);
-        let has_path = |path: &PathBuf| {
-            record.paths.iter().any(|known| known.as_slice() == path.as_os_str().as_encoded_bytes())
-        };
+        let has_path =
+            |path: &PathBuf| record.paths.iter().any(|known| known.as_slice() == path.as_os_str().as_encoded_bytes());
         host && tags && self.paths.iter().all(has_path)
     }
 }
@@ -184,9 +184,9 @@ impl FromStr for Selector {
                 None => None,
                 Some(count) => count.parse().ok(),
             };
-            return back
-                .map(|back| Self::Latest { back })
-                .ok_or_else(|| Error::Usage(format!("{text:?} is no snapshot: latest, or latest~1 for the one before")));
+            return back.map(|back| Self::Latest { back }).ok_or_else(|| {
+                Error::Usage(format!("{text:?} is no snapshot: latest, or latest~1 for the one before"))
+            });
         }
         if text.is_empty() || text.len() > 32 || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             let problem = "a snapshot is `latest`, `latest~N`, or the beginning of an id (digits 0-9, a-f)";

@@ -77,7 +77,9 @@ impl Repository {
     /// Removes a key slot; never the last, never the one in use.
     pub fn remove_key(&self, slot: SlotId) -> Result<()> {
         if self.inner.slot == Some(slot) {
-            return Err(Error::Usage("this is the key in use; open the repository with another one to remove it".into()));
+            return Err(Error::Usage(
+                "this is the key in use; open the repository with another one to remove it".into(),
+            ));
         }
         self.update_keyring(|keyring| {
             let before = keyring.slots.len();

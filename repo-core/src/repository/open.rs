@@ -11,12 +11,12 @@ use zeroize::Zeroizing;
 use super::keys::{self, NewSlot, slot_kind};
 use super::{InitOptions, Inner, Repository, default_threads, doubled};
 use crate::backend::{Backend, Prefix, Put, Span};
-use crate::crypto::{self, Keys, Secret, SlotBody};
+use crate::crypto::{self, Keys, Secret};
 use crate::error::{Corruption, Error, Result};
 use crate::format::FORMAT_VERSION;
 use crate::format::config::{Config, FrameParameters};
 use crate::format::header::ObjectType;
-use crate::format::key_slot::{Derivation, KeySlot};
+use crate::format::key_slot::{Derivation, KeySlot, SlotBody};
 use crate::format::keyring::{Epoch, Keyring, Purpose};
 use crate::format::marker::Marker;
 use crate::id::{Doubled, ObjectName, RepositoryId, SlotId};
@@ -111,9 +111,10 @@ fn read_marker(backend: &dyn Backend) -> Result<Vec<u8>> {
     let read = doubled::get(backend, Doubled::Format, |bytes| Marker::decode(bytes).map(|_| bytes.to_vec()));
     read.map_err(|error| match error {
         Error::Corrupt { problem: Corruption::Missing, .. } => Error::NoRepository { place: backend.place() },
-        Error::Corrupt { object, problem: problem @ Corruption::Unknown { .. } } => {
-            Error::Unsupported { object: object.to_string(), problem: format!("{problem}; this build reads format {FORMAT_VERSION}") }
-        }
+        Error::Corrupt { object, problem: problem @ Corruption::Unknown { .. } } => Error::Unsupported {
+            object: object.to_string(),
+            problem: format!("{problem}; this build reads format {FORMAT_VERSION}"),
+        },
         // A place that is no directory holds no repository.
         Error::Backend(error) if error.is_absent() => Error::NoRepository { place: backend.place() },
         other => other,
@@ -212,7 +213,8 @@ fn new_config(options: &InitOptions, backend: &dyn Backend) -> Result<Config> {
         extensions: Vec::new(),
     };
     // The decoder is the one judge of parameters.
-    Config::decode(&config.encode()).map_err(|problem| Error::Usage(format!("these parameters are not possible: {problem}")))
+    Config::decode(&config.encode())
+        .map_err(|problem| Error::Usage(format!("these parameters are not possible: {problem}")))
 }
 
 fn put_config(backend: &dyn Backend, keys: &Keys, config: &Config) -> Result<()> {

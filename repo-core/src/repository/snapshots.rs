@@ -1,7 +1,7 @@
 //! Published snapshots: listing, reading, selecting.
 
 use super::{Repository, Selector, Snapshot, SnapshotFilter, SnapshotList, doubled};
-use crate::backend::{Prefix, Span};
+use crate::backend::Prefix;
 use crate::error::{Corruption, Error, Result};
 use crate::format::header::ObjectType;
 use crate::format::keyring::Purpose;
@@ -49,9 +49,7 @@ impl Repository {
             Selector::Latest { back } => {
                 snapshots.len().checked_sub(back + 1).map(|position| snapshots.swap_remove(position))
             }
-            Selector::At { time_ns } => {
-                snapshots.into_iter().rfind(|snapshot| snapshot.record.end_ns <= *time_ns)
-            }
+            Selector::At { time_ns } => snapshots.into_iter().rfind(|snapshot| snapshot.record.end_ns <= *time_ns),
             Selector::Id(_) => None,
         };
         match (chosen, list.unreadable.into_iter().next()) {
@@ -79,7 +77,10 @@ impl Repository {
     /// The names of all snapshots, of either copy.
     pub(crate) fn snapshot_ids(&self) -> Result<Vec<SnapshotId>> {
         let names = doubled::list(self.inner.backend.as_ref(), Prefix::Snapshots)?;
-        Ok(names.into_iter().filter_map(|name| if let Doubled::Snapshot(id) = name { Some(id) } else { None }).collect())
+        Ok(names
+            .into_iter()
+            .filter_map(|name| if let Doubled::Snapshot(id) = name { Some(id) } else { None })
+            .collect())
     }
 
     /// Reads one snapshot, from either copy.
@@ -87,12 +88,6 @@ impl Repository {
         let name = Doubled::Snapshot(id);
         let record = doubled::get(self.inner.backend.as_ref(), name, |bytes| self.decode_snapshot(id, bytes))?;
         Ok(Snapshot { record })
-    }
-
-    /// Looks at one stored object of a snapshot, for checks: each copy on its own.
-    pub(crate) fn check_snapshot_object(&self, object: &ObjectName, id: SnapshotId) -> Result<()> {
-        let bytes = self.inner.backend.get(object, Span::All)?;
-        self.decode_snapshot(id, &bytes).map(drop).map_err(|problem| problem.of(*object))
     }
 
     fn decode_snapshot(&self, id: SnapshotId, bytes: &[u8]) -> Result<SnapshotRecord, Corruption> {
