@@ -3,7 +3,9 @@
 
 pub mod bench;
 pub mod compare;
+pub mod contract;
 pub mod counting;
+pub mod crash;
 pub mod damage;
 pub mod privilege;
 pub mod tree;
