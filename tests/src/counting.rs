@@ -34,7 +34,9 @@ impl Readings {
     /// Files that were opened, by the last part of their path.
     pub fn opened(&self) -> Vec<String> {
         let opened = self.files.iter().filter(|(_, reading)| reading.opened > 0);
-        opened.map(|(path, _)| crate::compare::shown(path.rsplit(|byte| *byte == b'/').next().unwrap_or(path))).collect()
+        opened
+            .map(|(path, _)| crate::compare::shown(path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)))
+            .collect()
     }
 }
 

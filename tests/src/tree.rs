@@ -3,7 +3,7 @@
 //! be lost. Comparing trees is `compare`'s business.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -35,7 +35,8 @@ pub enum Kind {
     File(Vec<Piece>),
     Directory(BTreeMap<Name, Planned>),
     Symlink(Vec<u8>),
-    /// A further name of something made before: of the n-th, counted round. Its attributes are not used.
+    /// A further name of something made before: of the n-th, counted round; then its attributes are not used.
+    /// Where nothing was made before, an empty file.
     Link(u16),
     Fifo,
     Socket,
@@ -65,7 +66,7 @@ pub enum Piece {
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Attributes {
-    pub mode: u16,
+    pub mode: u32,
     /// `None`: whoever makes it.
     pub owner: Option<(u32, u32)>,
     /// Seconds since 1970 and nanoseconds that count forward.
@@ -87,7 +88,7 @@ pub const DATES: [i64; 12] = [
     i32::MAX as i64 + 1,
     u32::MAX as i64,
     u32::MAX as i64 + 1,
-    15_032_385_535, // the last second of ext4, in 2446
+    15_032_385_535,  // the last second of ext4, in 2446
     253_402_300_799, // the last second of year 9999
 ];
 
@@ -137,8 +138,7 @@ impl Planner {
     pub fn from_seed(&self, seed: u64) -> Planned {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
-        let mut runner =
-            TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+        let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
         self.strategy().new_tree(&mut runner).expect("no strategy here rejects").current()
     }
 
@@ -202,7 +202,7 @@ impl Planner {
         let modified = (prop::sample::select(abilities.dates.clone()), 0..1_000_000_000_u32);
         let flags = prop_oneof![8 => Just(0), 1 => any::<u32>()];
         let (of_flags, of_xattrs) = (abilities.flags, self.xattrs(sort));
-        (0..0o10000_u16, (id.clone(), id), modified, of_xattrs, flags)
+        (0..0o10000_u32, (id.clone(), id), modified, of_xattrs, flags)
             .prop_map(move |(mode, owner, modified, xattrs, flags)| Attributes {
                 mode: mode | must,
                 owner: owners.then_some(owner),
@@ -253,7 +253,8 @@ impl Planner {
     pub fn everything(&self) -> Planned {
         let can = &self.abilities;
         let mut top = BTreeMap::new();
-        let plain = |kind| Planned { kind, attributes: Attributes { mode: 0o640, modified: DAY, ..Default::default() } };
+        let plain =
+            |kind| Planned { kind, attributes: Attributes { mode: 0o640, modified: DAY, ..Default::default() } };
         let file = |length| plain(Kind::File(vec![Piece::Random { seed: length, length }]));
         let dressed = |change: &dyn Fn(&mut Attributes)| {
             let mut planned = plain(Kind::File(vec![Piece::Text { seed: 5, length: 700 }]));
@@ -365,7 +366,8 @@ const DAY: (i64, u32) = (1_600_000_000, 123_456_789);
 /// Directories in directories, far beyond PATH_MAX with their names of 200 bytes, and a file at the bottom.
 fn deep(levels: usize) -> Planned {
     let attributes = Attributes { mode: 0o700, modified: DAY, ..Default::default() };
-    let bottom = Planned { kind: Kind::File(vec![Piece::Text { seed: 1, length: 800 }]), attributes: attributes.clone() };
+    let bottom =
+        Planned { kind: Kind::File(vec![Piece::Text { seed: 1, length: 800 }]), attributes: attributes.clone() };
     (0..levels).fold(bottom, |below, level| {
         let name = format!("{level:03}{}", "d".repeat(197)).into_bytes();
         Planned { kind: Kind::Directory(BTreeMap::from([(name, below)])), attributes: attributes.clone() }
@@ -395,6 +397,13 @@ fn name() -> impl Strategy<Value = Name> {
 
 fn link_target() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(1..=255_u8, 1..300)
+}
+
+/// A directory of a file system in memory, which keeps larger attributes and later dates than most disks do; that for
+/// temporary files where there is none.
+pub fn memory_place() -> PathBuf {
+    let shared = PathBuf::from("/dev/shm");
+    if tempfile::tempdir_in(&shared).is_ok() { shared } else { std::env::temp_dir() }
 }
 
 /// The bytes of a POSIX ACL as Linux keeps them: the owner may all, then the named users, then a mask.

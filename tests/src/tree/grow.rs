@@ -39,9 +39,8 @@ struct Growth {
 
 impl Growth {
     fn entry(&mut self, parent: &Rc<OwnedFd>, name: &[u8], planned: &Planned) -> io::Result<()> {
-        let node = |kind, major, minor| {
-            rustix::fs::mknodat(parent, name, kind, Mode::RUSR, rustix::fs::makedev(major, minor))
-        };
+        let node =
+            |kind, major, minor| rustix::fs::mknodat(parent, name, kind, Mode::RUSR, rustix::fs::makedev(major, minor));
         match &planned.kind {
             Kind::File(pieces) => write_file(parent, name, pieces)?,
             Kind::Directory(entries) => self.directory(parent, name, entries)?,
@@ -50,13 +49,10 @@ impl Growth {
             Kind::Socket => node(FileType::Socket, 0, 0)?,
             Kind::BlockDevice(major, minor) => node(FileType::BlockDevice, *major, *minor)?,
             Kind::CharDevice(major, minor) => node(FileType::CharacterDevice, *major, *minor)?,
+            Kind::Link(_) if self.linkable.is_empty() => write_file(parent, name, &[])?,
             Kind::Link(which) => {
-                let Some((directory, other)) = self.linkable.get(usize::from(*which) % self.linkable.len().max(1))
-                else {
-                    return write_file(parent, name, &[]); // nothing to link to yet
-                };
-                rustix::fs::linkat(directory, other.as_slice(), parent, name, AtFlags::empty())?;
-                return Ok(());
+                let (directory, other) = &self.linkable[usize::from(*which) % self.linkable.len()];
+                return Ok(rustix::fs::linkat(directory, other.as_slice(), parent, name, AtFlags::empty())?);
             }
         }
         self.dress(parent, name, planned)?;
@@ -192,6 +188,6 @@ pub(crate) fn names(directory: &OwnedFd) -> io::Result<Vec<(Name, FileType)>> {
             names.push((name.to_vec(), FileType::from_raw_mode(seen.st_mode)));
         }
     }
-    names.sort();
+    names.sort_by(|(left, _), (right, _)| left.cmp(right));
     Ok(names)
 }
