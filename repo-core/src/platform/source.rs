@@ -14,18 +14,17 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use crate::format::tree::{Metadata, NodeKind, Timestamp};
+use crate::platform::host::Names;
 
 pub mod attributes;
 pub mod handle;
 pub mod listing;
-pub mod names;
 
 pub use attributes::{
     Attributes, SETTABLE_FLAGS, attributes_of_directory, attributes_of_file, attributes_of_other, attributes_of_passed,
 };
 pub use handle::{Access, Handle, Identity, Links, Pool};
 pub use listing::Listing;
-use names::Names;
 
 /// The raw bytes of a path.
 pub fn path_bytes(path: &Path) -> &[u8] {
@@ -60,7 +59,7 @@ pub struct Looker {
 impl Looker {
     /// `with_atime`: record access times.
     pub fn new(with_atime: bool) -> Self {
-        Self { names: Names::default(), with_atime }
+        Self { names: Names::new(), with_atime }
     }
 
     /// One look at an entry of a directory, without following it and without mounting anything.
@@ -90,8 +89,8 @@ impl Looker {
             mode: u32::from(found.stx_mode) & 0o7777,
             uid: found.stx_uid,
             gid: found.stx_gid,
-            user: self.names.user(found.stx_uid),
-            group: self.names.group(found.stx_gid),
+            user: self.names.user(found.stx_uid).map_or_else(Vec::new, |name| name.as_bytes().to_vec()),
+            group: self.names.group(found.stx_gid).map_or_else(Vec::new, |name| name.as_bytes().to_vec()),
             modified: timestamp(&found.stx_mtime),
             changed: timestamp(&found.stx_ctime),
             born: has(StatxFlags::BTIME).then(|| timestamp(&found.stx_btime)),
