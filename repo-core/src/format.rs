@@ -14,6 +14,8 @@ pub mod pack;
 pub mod session;
 pub mod snapshot;
 pub mod tree;
+#[cfg(test)]
+mod vectors;
 pub mod xattrs;
 
 use crate::error::Corruption;
