@@ -11,6 +11,8 @@ pub mod list;
 pub mod marker;
 pub mod node;
 pub mod pack;
+#[cfg(test)]
+mod properties;
 pub mod session;
 pub mod snapshot;
 pub mod tree;

@@ -30,7 +30,7 @@ pub(super) fn parse(text: &str) -> Vec<u8> {
 
 macro_rules! vector {
     ($name:literal) => {
-        super::vectors::parse(include_str!(concat!("../../../docs/vectors/", $name, ".hex")))
+        $crate::format::vectors::parse(include_str!(concat!("../../../docs/vectors/", $name, ".hex")))
     };
 }
 pub(super) use vector;
