@@ -64,7 +64,7 @@ pub enum Span {
     All,
     /// `length` bytes from `offset`.
     Range { offset: u64, length: u64 },
-    /// The last bytes.
+    /// The last so many bytes.
     Suffix(u64),
 }
 
@@ -89,6 +89,56 @@ pub enum Prefix {
     Sessions,
     /// `r/`
     SecondCopies,
+}
+
+impl Prefix {
+    /// The text that all names with this prefix begin with, without its last slash; empty for all names.
+    pub(crate) fn folder(self) -> &'static str {
+        match self {
+            Self::All => "",
+            Self::KeySlots => "keys",
+            Self::Keyrings => "keyring",
+            Self::Configs => "config",
+            Self::Packs(PackKind::Data) => "packs/d",
+            Self::Packs(PackKind::Meta) => "packs/m",
+            Self::Indexes => "index",
+            Self::Snapshots => "snapshots",
+            Self::Sessions => "sessions",
+            Self::SecondCopies => "r",
+        }
+    }
+
+    /// Whether a listing of this prefix shows the name.
+    pub(crate) fn contains(self, name: &ObjectName) -> bool {
+        match self {
+            Self::All => true,
+            Self::KeySlots => matches!(name, ObjectName::KeySlot(_)),
+            Self::Keyrings => matches!(name, ObjectName::Keyring(_)),
+            Self::Configs => matches!(name, ObjectName::Config(_)),
+            Self::Packs(kind) => matches!(name, ObjectName::Pack(of, _) if *of == kind),
+            Self::Indexes => matches!(name, ObjectName::Index(_)),
+            Self::Snapshots => matches!(name, ObjectName::Snapshot(_)),
+            Self::Sessions => matches!(name, ObjectName::Session(_)),
+            Self::SecondCopies => matches!(name, ObjectName::SecondCopy(_)),
+        }
+    }
+}
+
+impl Span {
+    /// The part of an object of `size` bytes: offset and length, cut to what is there.
+    pub(crate) fn within(self, size: u64) -> (u64, u64) {
+        match self {
+            Self::All => (0, size),
+            Self::Range { offset, length } => {
+                let offset = offset.min(size);
+                (offset, length.min(size - offset))
+            }
+            Self::Suffix(length) => {
+                let length = length.min(size);
+                (size - length, length)
+            }
+        }
+    }
 }
 
 /// What a listing shows.

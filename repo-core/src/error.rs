@@ -33,6 +33,12 @@ pub enum Error {
     /// A chunk that something refers to is nowhere, or nowhere undamaged.
     #[error("chunk {id} is lost: {problem}")]
     ChunkLost { id: ChunkId, problem: String },
+    /// A chunk opened and has its name, but holds what no writer of this format makes.
+    #[error("chunk {id} is malformed: {problem}")]
+    CorruptChunk { id: ChunkId, problem: Corruption },
+    /// A tree or list whose parts contradict each other.
+    #[error("{0}")]
+    Malformed(&'static str),
     /// The store could not do it.
     #[error(transparent)]
     Backend(#[from] BackendError),
@@ -66,6 +72,12 @@ pub enum Error {
     /// What was just sealed did not open to the same bytes: failing memory or processor. Nothing was stored.
     #[error("what was just sealed did not open again: {0}; check this machine's memory")]
     SelfCheck(String),
+    /// A source that is a stream ended with an error; nothing was published.
+    #[error("the stream to back up failed: {0}")]
+    Stream(io::Error),
+    /// An assumption of this library does not hold: please report it. Nothing was published.
+    #[error("internal error: {0}")]
+    Bug(String),
 }
 
 /// What is wrong with an object's bytes.

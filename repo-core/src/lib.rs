@@ -49,7 +49,46 @@ pub mod system {
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::{
-        backend, chunker, codec, crypto, error, format, frame, id, pipeline, platform, seal, store, tree, walk,
-    };
+    pub mod backend {
+        pub use crate::backend::*;
+    }
+    pub mod chunker {
+        pub use crate::chunker::*;
+    }
+    pub mod codec {
+        pub use crate::codec::*;
+    }
+    pub mod crypto {
+        pub use crate::crypto::*;
+    }
+    pub mod error {
+        pub use crate::error::*;
+    }
+    pub mod format {
+        pub use crate::format::*;
+    }
+    pub mod frame {
+        pub use crate::frame::*;
+    }
+    pub mod id {
+        pub use crate::id::*;
+    }
+    pub mod pipeline {
+        pub use crate::pipeline::*;
+    }
+    pub mod platform {
+        pub use crate::platform::*;
+    }
+    pub mod seal {
+        pub use crate::seal::*;
+    }
+    pub mod store {
+        pub use crate::store::*;
+    }
+    pub mod tree {
+        pub use crate::tree::*;
+    }
+    pub mod walk {
+        pub use crate::walk::*;
+    }
 }

@@ -1,24 +1,171 @@
 //! Chunks in, chunks out. Knows nothing of paths, nor of what a snapshot means.
 
+mod frames;
+mod index;
+mod session;
+mod writer;
+
+pub use index::{Index, LoadReport, Place};
+pub use session::Session;
+pub use writer::{DurableTree, Sealing, Stored, Writer, WriterOptions};
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
 use bytes::Bytes;
 
-use crate::error::Result;
-use crate::id::{ChunkId, ChunkKind};
+use crate::backend::{Backend, Span};
+use crate::crypto::Keys;
+use crate::error::{Corruption, Error, Result};
+use crate::format::header::HEADER_LENGTH;
+use crate::frame::FrameCodec;
+use crate::id::{ChunkId, ChunkKind, ObjectName, PackId, PackKind};
+use crate::pipeline::lock;
+use crate::seal::PackKeys;
+
+use frames::FrameCache;
+
+/// Plaintext of opened frames that is kept, in bytes: enough for two threads to restore in the order of the packs
+/// while a tree is read beside them.
+const FRAME_CACHE_BYTES: usize = 32 << 20;
 
 /// Where chunks live: the index, and a cache of opened frames.
-#[derive(Debug)]
-pub struct Store {}
+pub struct Store {
+    backend: Arc<dyn Backend>,
+    keys: Arc<Keys>,
+    view: RwLock<Arc<Index>>,
+    frames: FrameCache,
+    pack_keys: Mutex<HashMap<PackId, PackKeys>>,
+    codecs: Mutex<Vec<FrameCodec>>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({})", self.backend.place())
+    }
+}
 
 impl Store {
-    /// Whether the chunk is stored, by the index.
-    pub fn contains(&self, _kind: ChunkKind, _id: &ChunkId) -> bool {
-        todo!()
+    /// Lists the packs and loads the index. What is damaged is in the index's report, and never in the way of the rest.
+    pub fn open(backend: Arc<dyn Backend>, keys: Arc<Keys>) -> Result<Self> {
+        let index = Index::load(backend.as_ref(), &keys)?;
+        Ok(Self {
+            backend,
+            keys,
+            view: RwLock::new(Arc::new(index)),
+            frames: FrameCache::new(FRAME_CACHE_BYTES),
+            pack_keys: Mutex::default(),
+            codecs: Mutex::default(),
+        })
     }
 
-    /// A chunk's plaintext, proven to have that name. Its frame is opened once and kept for a while,
+    /// Lists and loads again: what other clients have added is seen, what is gone is no longer.
+    pub fn reload(&self) -> Result<()> {
+        let index = Index::load(self.backend.as_ref(), &self.keys)?;
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(index);
+        Ok(())
+    }
+
+    /// The index as it is now; stays as it is while held.
+    pub fn view(&self) -> Arc<Index> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> &Arc<Keys> {
+        &self.keys
+    }
+
+    /// The place.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    /// Whether the chunk is stored, by the index.
+    pub fn contains(&self, kind: ChunkKind, id: &ChunkId) -> bool {
+        self.view().contains(kind, id)
+    }
+
+    /// A chunk's plaintext, proven to have that name (invariant 4). Its frame is opened once and kept for a while,
     /// so reading chunks in the order they were stored costs one decompression a frame; threads that
     /// want the same frame wait for the first.
-    pub fn get(&self, _kind: ChunkKind, _id: &ChunkId) -> Result<Bytes> {
-        todo!()
+    pub fn get(&self, kind: ChunkKind, id: &ChunkId) -> Result<Bytes> {
+        match self.get_once(kind, id) {
+            // A pack may have been replaced since the index was read: look once more (invariant 6).
+            Err(Error::ChunkLost { .. }) => {
+                self.reload()?;
+                self.get_once(kind, id)
+            }
+            other => other,
+        }
+    }
+
+    fn get_once(&self, kind: ChunkKind, id: &ChunkId) -> Result<Bytes> {
+        let view = self.view();
+        let mut problem = "it is in no index and no pack".to_owned();
+        for place in view.places(kind, id) {
+            match self.get_at(kind, id, &place) {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => problem = error.to_string(),
+            }
+        }
+        Err(Error::ChunkLost { id: *id, problem })
+    }
+
+    fn get_at(&self, kind: ChunkKind, id: &ChunkId, place: &Place) -> Result<Bytes> {
+        let object = ObjectName::Pack(place.pack_kind, place.pack);
+        let raw = self.frames.get((place.pack, place.frame.ordinal), || self.open_frame(place))?;
+        let start = place.offset as usize;
+        let end = start.checked_add(place.length as usize).filter(|end| *end <= raw.len());
+        let end = end.ok_or_else(|| Corruption::Malformed("chunk outside its frame").of(object))?;
+        let bytes = raw.slice(start..end);
+        if self.keys.chunk_id(kind, &bytes) != *id {
+            return Err(Corruption::ChunkId.of(object));
+        }
+        Ok(bytes)
+    }
+
+    fn open_frame(&self, place: &Place) -> Result<Bytes> {
+        let object = ObjectName::Pack(place.pack_kind, place.pack);
+        let pack = self.pack_keys(place.pack_kind, &place.pack)?;
+        let record = place.frame.record;
+        let span = Span::Range { offset: record.offset.into(), length: record.stored_length.into() };
+        let sealed = self.backend.get(&object, span)?;
+        if sealed.len() != record.stored_length as usize {
+            return Err(Corruption::Truncated.of(object));
+        }
+        let sealed = sealed.try_into_mut().map_or_else(|shared| shared.to_vec(), Vec::from);
+        self.with_codec(|codec| pack.open_frame(codec, place.frame, sealed))
+            .map(Bytes::from)
+            .map_err(|problem| problem.of(object))
+    }
+
+    fn pack_keys(&self, kind: PackKind, id: &PackId) -> Result<PackKeys> {
+        if let Some(keys) = lock(&self.pack_keys).get(id) {
+            return Ok(keys.clone());
+        }
+        let object = ObjectName::Pack(kind, *id);
+        let header = self.backend.get(&object, Span::Range { offset: 0, length: HEADER_LENGTH as u64 })?;
+        let keys = PackKeys::open(&self.keys, kind, &header).map_err(|problem| problem.of(object))?;
+        let mut cache = lock(&self.pack_keys);
+        if cache.len() >= 4096 {
+            cache.clear(); // a bound, not a policy: 4096 packs are 64 GiB
+        }
+        cache.insert(*id, keys.clone());
+        Ok(keys)
+    }
+
+    /// Lends a codec: making one costs more than a small frame.
+    pub fn with_codec<T>(&self, work: impl FnOnce(&mut FrameCodec) -> T) -> T {
+        let mut codec = lock(&self.codecs).pop().unwrap_or_else(|| FrameCodec::new(1));
+        let result = work(&mut codec);
+        lock(&self.codecs).push(codec);
+        result
+    }
+
+    /// The error for a chunk that has its name and yet is not what its kind must be.
+    pub fn corrupt(&self, _kind: ChunkKind, id: &ChunkId, problem: Corruption) -> Error {
+        Error::CorruptChunk { id: *id, problem }
     }
 }

@@ -1,1 +1,4 @@
 //! Workbench.
+
+pub mod contract;
+pub mod crash;

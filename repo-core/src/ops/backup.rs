@@ -1,10 +1,34 @@
 //! Backup: source ⋈ parent. What is new is read, cut, named, sealed; then the tree is published.
 
+mod assembly;
+mod lineage;
+mod reading;
+mod walker;
+
+use std::sync::Arc;
+
+use crossbeam_channel::bounded;
+
+use crate::chunker::Chunker;
 use crate::error::Result;
+use crate::format::snapshot::{SnapshotRecord, Summary};
 use crate::id::SnapshotId;
+use crate::pipeline::{self, Budget};
+use crate::platform::host;
 use crate::progress::Progress;
 use crate::repository::{Repository, Snapshot};
+use crate::store::{Sealing, Session, Store, Stored, WriterOptions};
 use crate::walk::Source;
+
+use assembly::{Assembly, Totals};
+use lineage::Lineage;
+use reading::Reading;
+use walker::Walker;
+
+/// Entries that the walk may be ahead of the assembly.
+const ITEMS_MAX: usize = 4096;
+/// Less than this and one large file's segments would wait for each other.
+const MEMORY_MIN_BYTES: usize = 16 << 20;
 
 /// What a backup is compared with.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -102,12 +126,154 @@ pub struct BackupReport {
 
 impl Repository {
     /// Backs up `source` and publishes a snapshot of it.
+    ///
+    /// What cannot be read is an [`Event::Problem`](crate::Event::Problem) and counted in the report; the rest is
+    /// stored all the same. Nothing is published if this returns an error. Ended at any moment, even by a power
+    /// failure, it leaves all published snapshots whole, and the next run uses what was uploaded.
     pub fn backup(
         &self,
-        _source: &dyn Source,
-        _options: &BackupOptions,
-        _progress: &dyn Progress,
+        source: &dyn Source,
+        options: &BackupOptions,
+        progress: &dyn Progress,
     ) -> Result<BackupReport> {
-        todo!()
+        pipeline::guarded(|| Run::new(self, source, options, progress)?.go())
+    }
+}
+
+/// One backup.
+struct Run<'r> {
+    repository: &'r Repository,
+    source: &'r dyn Source,
+    options: &'r BackupOptions,
+    progress: &'r dyn Progress,
+    store: Arc<Store>,
+    start_ns: i64,
+    lineage: Lineage,
+}
+
+impl<'r> Run<'r> {
+    fn new(
+        repository: &'r Repository,
+        source: &'r dyn Source,
+        options: &'r BackupOptions,
+        progress: &'r dyn Progress,
+    ) -> Result<Self> {
+        let start_ns = host::now_ns();
+        let store = repository.store()?;
+        let lineage = Lineage::find(repository, source, options)?;
+        Ok(Self { repository, source, options, progress, store, start_ns, lineage })
+    }
+
+    fn go(self) -> Result<BackupReport> {
+        if self.options.dry_run {
+            let (totals, sealing) = self.write(SnapshotId([0; 16]))?;
+            return Ok(self.report(None, totals, sealing));
+        }
+        // Registered before the store is looked at, so that nobody takes away what this run will rely on.
+        let session = Session::register(&self.store, &self.options.program)?;
+        self.store.reload()?;
+        let (totals, sealing) = self.write(session.id())?;
+        let unchanged = self.lineage.parent.as_ref().is_some_and(|parent| parent.record.root.tree == totals.root.tree);
+        if self.options.skip_if_unchanged && unchanged {
+            session.give_up()?;
+            return Ok(self.report(None, totals, sealing));
+        }
+        let stored = sealing.stored();
+        let tree = sealing.finish(totals.root, &self.store.view())?;
+        let record = self.record(&totals, stored);
+        let record = session.publish(&tree, record)?;
+        self.store.reload_later();
+        let end_ns = record.end_ns;
+        let mut report = self.report(Some(Snapshot { record }), totals, sealing);
+        report.end_ns = end_ns.max(self.start_ns);
+        Ok(report)
+    }
+
+    /// Reads, cuts, seals and uploads everything that is new.
+    fn write(&self, session: SnapshotId) -> Result<(Totals, Sealing<'_>)> {
+        let config = self.repository.config();
+        let writer_options = WriterOptions {
+            threads: self.repository.inner.threads,
+            level: self.options.level.unwrap_or(config.level).into(),
+            verify: self.options.verify,
+            dry_run: self.options.dry_run,
+            frame_target_bytes: config.frame.target_bytes as usize,
+            pack_data_bytes: config.pack_data_bytes as usize,
+            pack_meta_bytes: config.pack_meta_bytes as usize,
+            isolate_owners: config.frame.isolation > 0,
+        };
+        let sealing = Sealing::new(&self.store, session, writer_options);
+        let view = self.store.view();
+        let reading = Reading {
+            keys: self.repository.inner.keys.clone(),
+            chunker: Chunker::new(config.chunker, self.repository.inner.keys.gear()),
+            progress: self.progress,
+            budget: Budget::new(self.options.memory_bytes.max(MEMORY_MIN_BYTES)),
+        };
+        let totals = pipeline::scope(|scope| {
+            let (items, order) = bounded(ITEMS_MAX);
+            let (jobs, todo) = bounded(2 * self.repository.inner.threads);
+            for _ in 0..self.repository.inner.threads {
+                let (todo, reading) = (todo.clone(), &reading);
+                scope.spawn("read", move || reading.work(&todo))?;
+            }
+            drop(todo);
+            let walker = Walker::new(self, &reading, &view, items, jobs);
+            scope.spawn("walk", move || walker.walk())?;
+            let writer = sealing.start(scope)?;
+            let mut assembly = Assembly::new(&self.store, &view, writer, self.progress);
+            let totals = assembly.take_all(order)?;
+            assembly.finish()?;
+            Ok(totals)
+        });
+        // A thread's own error says more than that its channel closed.
+        sealing.check()?;
+        Ok((totals?, sealing))
+    }
+
+    fn record(&self, totals: &Totals, stored: Stored) -> SnapshotRecord {
+        let options = self.options;
+        let (start_ns, end_ns) = match options.time_ns {
+            Some(time_ns) => (time_ns, time_ns),
+            None => (self.start_ns, host::now_ns().max(self.start_ns)),
+        };
+        SnapshotRecord {
+            id: SnapshotId([0; 16]), // the session's; set when it is published
+            series: self.lineage.series,
+            sequence: self.lineage.sequence,
+            lineage: self.lineage.kind,
+            flags: 0,
+            origin: None,
+            parent_digest: self.lineage.newest_digest,
+            config_generation: self.repository.config().generation,
+            keyring_generation: self.repository.inner.keyring_generation,
+            start_ns,
+            end_ns,
+            zone_minutes: options.zone_minutes,
+            host: options.host.clone(),
+            user: options.user.clone(),
+            uid: options.uid,
+            gid: options.gid,
+            paths: self.source.paths(),
+            excludes: options.excludes.clone(),
+            tags: options.tags.clone(),
+            program: options.program.clone(),
+            root: totals.root,
+            summary: Summary { stored_bytes: stored.data_bytes + stored.meta_bytes, ..totals.summary },
+            extensions: Vec::new(),
+        }
+    }
+
+    fn report(&self, snapshot: Option<Snapshot>, totals: Totals, sealing: Sealing<'_>) -> BackupReport {
+        let stored = sealing.stored();
+        BackupReport {
+            snapshot,
+            parent: self.lineage.parent.as_ref().map(Snapshot::id),
+            summary: Summary { stored_bytes: stored.data_bytes + stored.meta_bytes, ..totals.summary },
+            added_meta_bytes: totals.added_meta_bytes,
+            stored_meta_bytes: stored.meta_bytes,
+            start_ns: self.start_ns,
+            end_ns: host::now_ns().max(self.start_ns),
+        }
     }
 }

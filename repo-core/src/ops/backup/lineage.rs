@@ -1,0 +1,63 @@
+//! What a backup is compared with, and its place in its series. Provenance only: every snapshot is complete.
+
+use super::{BackupOptions, Mode};
+use crate::error::{Error, Result};
+use crate::format::snapshot::LineageRecord;
+use crate::id::SeriesId;
+use crate::repository::{Repository, Selector, Snapshot, SnapshotFilter};
+use crate::walk::Source;
+
+/// A backup's place among the others.
+pub struct Lineage {
+    pub series: SeriesId,
+    pub sequence: u64,
+    pub kind: LineageRecord,
+    /// Whose tree the source is compared with; `None`: everything is read.
+    pub parent: Option<Snapshot>,
+    /// BLAKE3 of the stored object of the series' newest snapshot; zeros for a first one.
+    pub newest_digest: [u8; 32],
+}
+
+impl Lineage {
+    /// Looks at the snapshots of the source's series.
+    pub fn find(repository: &Repository, source: &dyn Source, options: &BackupOptions) -> Result<Self> {
+        let series = repository.inner.keys.series(&label(source, options));
+        let known = repository.series(series)?;
+        let newest = known.last();
+        let parent = match &options.mode {
+            Mode::Full => None,
+            Mode::Incremental => newest.cloned(),
+            Mode::Differential => {
+                known.iter().rev().find(|snapshot| snapshot.record.lineage == LineageRecord::Full).cloned()
+            }
+            Mode::Parent(id) => {
+                Some(repository.snapshot(&Selector::Id(id.to_string()), &SnapshotFilter::default())?)
+            }
+        };
+        let kind = match (&options.mode, &parent) {
+            (_, None) => LineageRecord::Full,
+            (Mode::Differential, Some(base)) => LineageRecord::Differential { base: base.id() },
+            (_, Some(parent)) => LineageRecord::Incremental { parent: parent.id() },
+        };
+        let newest_digest = match newest {
+            Some(newest) => repository.snapshot_digest(newest.id())?,
+            None => [0; 32],
+        };
+        let sequence = newest.map_or(Ok(0), |newest| newest.record.sequence.checked_add(1).ok_or(LAST))?;
+        Ok(Self { series, sequence, kind, parent, newest_digest })
+    }
+}
+
+const LAST: Error = Error::Malformed("a snapshot with the last possible sequence number");
+
+/// Host and paths, or the name that the caller gave; unambiguous, since hosts and paths have no NUL.
+fn label(source: &dyn Source, options: &BackupOptions) -> Vec<u8> {
+    match &options.series {
+        Some(name) => [b"name\0", name.as_bytes()].concat(),
+        None => {
+            let mut paths = source.paths();
+            paths.sort_unstable();
+            [b"paths\0".as_slice(), options.host.as_bytes(), b"\0", &paths.join(&0)].concat()
+        }
+    }
+}

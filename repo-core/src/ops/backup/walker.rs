@@ -1,0 +1,490 @@
+//! The walk: source ⋈ parent, entry by entry. What is unchanged is taken from the parent; what is not is handed to the
+//! reading threads; the order of entries is kept by the channel to the assembly.
+
+use std::iter::Peekable;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use super::Run;
+use super::reading::{ATTEMPTS, FileJob, FileResult, Job, Piece, Reading, Stability, hole, read_fully};
+use crate::error::{Error, Result};
+use crate::format::tree::{Content, ExtentKind, Metadata, Node, NodeKind, Timestamp, Xattrs};
+use crate::id::ChunkKind;
+use crate::pipeline::Budgeted;
+use crate::progress::Event;
+use crate::store::Index;
+use crate::tree::{self, Nodes};
+use crate::walk::{Details, Entries, SourceDirectory, SourceEntry, SourceFile, Unreadable};
+
+/// Small files share a buffer of about this many bytes.
+const UNIT_BYTES: u64 = 1 << 20;
+/// Or this many files.
+const UNIT_FILES: usize = 256;
+/// Entries after which a begun unit is sent, full or not: the assembly may wait for its first file.
+const UNIT_ITEMS: usize = 1024;
+/// Files over this size are read in segments, one after the other.
+const SMALL_MAX_BYTES: u64 = 2 << 20;
+/// Bytes of a segment of a large file.
+const SEGMENT_BYTES: usize = 4 << 20;
+/// A change within this time before the reading began may not show in the times.
+const RACY_NS: i128 = 2_000_000_000;
+/// Deeper trees are named and left out (limit of the format).
+const DEPTH_MAX: usize = 4096;
+
+/// How an entry compares with the parent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Status {
+    New,
+    Changed,
+    Unmodified,
+}
+
+/// What the assembly gets, in the order of the tree.
+pub enum Item {
+    Enter { name: Vec<u8>, metadata: Metadata, attributes: Attributes, before: Option<Box<Node>> },
+    Leave,
+    /// Taken from the parent whole.
+    Ready(Node),
+    /// A link, a device, a fifo, a socket.
+    Special { entry: SourceEntry, details: Details, status: Status },
+    File { name: Vec<u8>, status: Status, result: Receiver<FileResult> },
+    LargeBegin { name: Vec<u8>, status: Status, owner: u32 },
+    LargePart(Receiver<Vec<Piece>>),
+    LargeHole(Piece),
+    /// It changed while it was read; what came so far does not count.
+    LargeRestart,
+    LargeEnd { metadata: Metadata, details: Details, read_bytes: u64 },
+    LargeFailed(Unreadable),
+    Problem(Unreadable),
+    Failed(Error),
+}
+
+/// Extended attributes: from the parent's node, or read now.
+pub enum Attributes {
+    Known(Xattrs),
+    Read(Details),
+}
+
+/// The assembly is gone, or a failure was sent to it.
+struct Stop;
+
+type Walk<T = ()> = Result<T, Stop>;
+
+pub struct Walker<'r> {
+    run: &'r Run<'r>,
+    reading: &'r Reading<'r>,
+    view: &'r Index,
+    items: Sender<Item>,
+    jobs: Sender<Job>,
+    unit: Vec<FileJob>,
+    unit_bytes: u64,
+    /// Entries since the open unit began.
+    unit_items: usize,
+    /// When the parent's reading began, in nanoseconds.
+    parent_started_ns: i128,
+}
+
+/// A directory being walked.
+struct Level<'r> {
+    directory: Arc<dyn SourceDirectory>,
+    entries: Entries,
+    parent: Option<Peekable<Nodes<'r>>>,
+}
+
+impl<'r> Walker<'r> {
+    pub fn new(
+        run: &'r Run<'r>,
+        reading: &'r Reading<'r>,
+        view: &'r Index,
+        items: Sender<Item>,
+        jobs: Sender<Job>,
+    ) -> Self {
+        // The session's name has the clock's time; the snapshot's own may have been set by the user.
+        let started_ms = run.lineage.parent.as_ref().map_or(0, |parent| parent.id().started_ms());
+        Self {
+            run,
+            reading,
+            view,
+            items,
+            jobs,
+            unit: Vec::new(),
+            unit_bytes: 0,
+            unit_items: 0,
+            parent_started_ns: i128::from(started_ms) * 1_000_000,
+        }
+    }
+
+    /// Walks the whole source. An error reaches the assembly as an item.
+    pub fn walk(mut self) {
+        let Err(Stop) = self.walk_all() else { return };
+    }
+
+    fn walk_all(&mut self) -> Walk {
+        let root = match self.run.source.root() {
+            Ok(root) => root,
+            Err(error) => return self.fail(Error::Local { path: "/".into(), what: "opening the source", source: error }),
+        };
+        let entries = match root.entries() {
+            Ok(entries) => entries,
+            Err(error) => return self.fail(Error::Local { path: "/".into(), what: "reading the source", source: error }),
+        };
+        let tree = self.run.lineage.parent.as_ref().map(|parent| parent.record.root);
+        let subtree = tree.and_then(|root| {
+            root.tree.map(|id| crate::format::tree::Subtree { root: id, entries: root.entries, bytes: root.bytes })
+        });
+        let parent = tree.map(|_| tree::nodes(&self.run.store, subtree.as_ref()).peekable());
+        let mut levels = vec![Level { directory: root, entries, parent }];
+        while let Some(level) = levels.last_mut() {
+            if self.run.progress.is_cancelled() {
+                return self.fail(Error::Cancelled);
+            }
+            match level.entries.next() {
+                None => {
+                    levels.pop();
+                    if !levels.is_empty() {
+                        self.send(Item::Leave)?;
+                    }
+                }
+                Some(Err(unreadable)) => self.problem(unreadable)?,
+                Some(Ok(entry)) => {
+                    let before = self.find_before(level, &entry);
+                    let directory = level.directory.clone();
+                    if entry.metadata.kind == NodeKind::Directory {
+                        let depth = levels.len();
+                        if let Some(below) = self.enter(directory.as_ref(), entry, before, depth)? {
+                            levels.push(below);
+                        }
+                    } else {
+                        self.leaf(&directory, entry, before)?;
+                    }
+                }
+            }
+        }
+        self.send_unit()
+    }
+
+    /// The parent's node of that name. A damaged parent costs reading again, and is said.
+    fn find_before(&self, level: &mut Level<'r>, entry: &SourceEntry) -> Option<Node> {
+        let nodes = level.parent.as_mut()?;
+        loop {
+            match nodes.next_if(|node| node.as_ref().map_or(true, |node| node.name <= entry.name))? {
+                Ok(node) if node.name == entry.name => return Some(node),
+                Ok(_) => {}
+                Err(error) => {
+                    let message = format!("the parent snapshot cannot be read here, everything is read again: {error}");
+                    self.run.progress.report(Event::Note { message: &message });
+                    level.parent = None;
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn enter(
+        &mut self,
+        directory: &dyn SourceDirectory,
+        entry: SourceEntry,
+        before: Option<Node>,
+        depth: usize,
+    ) -> Walk<Option<Level<'r>>> {
+        let before = before.filter(|node| node.metadata.kind == NodeKind::Directory);
+        let below = if depth >= DEPTH_MAX {
+            let error = std::io::Error::other("deeper than 4096 directories");
+            self.problem(Unreadable { name: entry.name.clone(), during: "descending", error })?;
+            None
+        } else if entry.descend {
+            match directory.open_directory(&entry).and_then(|below| below.entries().map(|entries| (below, entries))) {
+                Ok(below) => Some(below),
+                Err(error) => {
+                    self.problem(Unreadable { name: entry.name.clone(), during: "reading the directory", error })?;
+                    None
+                }
+            }
+        } else {
+            None
+        };
+        let mut metadata = entry.metadata.clone();
+        let attributes = match before.as_ref().filter(|node| self.attributes_are_known(&entry.metadata, node)) {
+            Some(node) => {
+                metadata.flags = node.metadata.flags;
+                Attributes::Known(node.xattrs.clone())
+            }
+            None => Attributes::Read(self.details(directory, &entry)?),
+        };
+        let subtree = before.as_ref().and_then(|node| match &node.content {
+            Content::Directory(subtree) => Some(*subtree),
+            _ => None,
+        });
+        let known = before.is_some();
+        self.send(Item::Enter { name: entry.name, metadata, attributes, before: before.map(Box::new) })?;
+        let Some((directory, entries)) = below else {
+            self.send(Item::Leave)?;
+            return Ok(None);
+        };
+        let parent = known.then(|| tree::nodes(&self.run.store, subtree.as_ref()).peekable());
+        Ok(Some(Level { directory, entries, parent }))
+    }
+
+    fn leaf(&mut self, directory: &Arc<dyn SourceDirectory>, entry: SourceEntry, before: Option<Node>) -> Walk {
+        let status = if before.is_some() { Status::Changed } else { Status::New };
+        if let Some(node) = before
+            && self.is_unchanged(&entry.metadata, &node)
+        {
+            return self.ready(directory.as_ref(), entry, node);
+        }
+        match entry.metadata.kind {
+            NodeKind::File if entry.metadata.size > SMALL_MAX_BYTES || self.run.source.is_stream() => {
+                self.large(directory.as_ref(), &entry, status)
+            }
+            NodeKind::File => self.small(directory, entry, status),
+            _ => match directory.details(&entry) {
+                Ok(details) => self.send(Item::Special { entry, details, status }),
+                Err(error) => self.problem(Unreadable { name: entry.name, during: "looking at the entry", error }),
+            },
+        }
+    }
+
+    /// Takes a node from the parent; only what cannot have changed with the times is looked at again.
+    fn ready(&mut self, directory: &dyn SourceDirectory, entry: SourceEntry, node: Node) -> Walk {
+        let mut metadata = entry.metadata.clone();
+        let mut node = Node { name: entry.name.clone(), ..node };
+        metadata.flags = node.metadata.flags;
+        metadata.size = node.metadata.size;
+        if !self.attributes_are_known(&entry.metadata, &node) {
+            // ctime was to be ignored, and differs: the content is taken, the attributes are not.
+            let details = self.details(directory, &entry)?;
+            metadata.flags = details.flags;
+            if let Some(inline) = inline_xattrs(&details) {
+                node.xattrs = inline;
+            }
+        }
+        node.metadata = metadata;
+        self.send(Item::Ready(node))
+    }
+
+    fn details(&mut self, directory: &dyn SourceDirectory, entry: &SourceEntry) -> Walk<Details> {
+        directory.details(entry).or_else(|error| {
+            self.problem(Unreadable { name: entry.name.clone(), during: "reading the entry's attributes", error })?;
+            Ok(Details::default())
+        })
+    }
+
+    fn small(&mut self, directory: &Arc<dyn SourceDirectory>, entry: SourceEntry, status: Status) -> Walk {
+        let (reply, result) = bounded(1);
+        let name = entry.name.clone();
+        self.unit_bytes += entry.metadata.size;
+        self.unit.push(FileJob { directory: directory.clone(), entry, reply });
+        self.send(Item::File { name, status, result })?;
+        if self.unit_bytes >= UNIT_BYTES || self.unit.len() >= UNIT_FILES { self.send_unit() } else { Ok(()) }
+    }
+
+    fn send_unit(&mut self) -> Walk {
+        if self.unit.is_empty() {
+            return Ok(());
+        }
+        let files = std::mem::take(&mut self.unit);
+        let bytes = std::mem::take(&mut self.unit_bytes) as usize;
+        self.unit_items = 0;
+        let permit = self.reading.budget.take(bytes);
+        self.jobs.send(Job::Files { files, bytes, permit }).map_err(|_| Stop)
+    }
+
+    /// Reads a large file here, segment by segment, and lets the reading threads name its chunks.
+    fn large(&mut self, directory: &dyn SourceDirectory, entry: &SourceEntry, status: Status) -> Walk {
+        self.send_unit()?;
+        let failed = |during| {
+            let name = entry.name.clone();
+            move |error| Item::LargeFailed(Unreadable { name, during, error })
+        };
+        self.send(Item::LargeBegin { name: entry.name.clone(), status, owner: entry.metadata.uid })?;
+        let mut file = match directory.open_file(entry) {
+            Ok(file) => file,
+            Err(error) => return self.send(failed("opening the file")(error)),
+        };
+        let mut read_bytes = 0;
+        for attempt in 1.. {
+            let mut metadata = match file.metadata() {
+                Ok(metadata) => metadata,
+                Err(error) => return self.send(failed("looking at the file")(error)),
+            };
+            let length = match self.segments(file.as_mut(), metadata.size)? {
+                Ok((length, read)) => {
+                    read_bytes += read;
+                    length
+                }
+                Err(error) if self.run.source.is_stream() => return self.fail(Error::Stream(error)),
+                Err(error) => return self.send(failed("reading the file")(error)),
+            };
+            let stability = match file.metadata() {
+                _ if self.run.source.is_stream() => Stability::Same,
+                Ok(after) => Stability::of(&metadata, &after, length),
+                Err(error) => return self.send(failed("looking at the file again")(error)),
+            };
+            if stability == Stability::Changed && attempt < ATTEMPTS {
+                self.send(Item::LargeRestart)?;
+                continue;
+            }
+            metadata.size = length;
+            metadata.unstable = stability == Stability::Changed;
+            return match file.details() {
+                Ok(details) => self.send(Item::LargeEnd { metadata, details, read_bytes }),
+                Err(error) => self.send(failed("reading the file's attributes")(error)),
+            };
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    /// Sends all data and holes of a file of `size` bytes; a stream is read to its end.
+    /// Returns its length and the bytes that were read.
+    fn segments(&mut self, file: &mut dyn SourceFile, size: u64) -> Walk<std::io::Result<(u64, u64)>> {
+        let is_stream = self.run.source.is_stream();
+        let size = if is_stream { u64::MAX } else { size };
+        let (mut position, mut read_bytes) = (0, 0);
+        while position < size {
+            let region = if is_stream { Ok(Some((0, u64::MAX))) } else { file.next_data(position, size) };
+            let (start, end) = match region {
+                Err(error) => return Ok(Err(error)),
+                Ok(None) => (size, size),
+                Ok(Some((start, end))) => (start.clamp(position, size), end.min(size)),
+            };
+            if start > position {
+                self.send(Item::LargeHole(hole(start - position)))?;
+            }
+            let read = match self.data(file, start, end)? {
+                Err(error) => return Ok(Err(error)),
+                Ok(read) => read,
+            };
+            read_bytes += read;
+            position = start + read;
+            if read < end - start {
+                break; // a stream's end, or the file became shorter
+            }
+        }
+        Ok(Ok((position, read_bytes)))
+    }
+
+    /// Sends the data of `start..end`, cut as one piece of data. Returns the bytes that were there.
+    fn data(&mut self, file: &mut dyn SourceFile, start: u64, end: u64) -> Walk<std::io::Result<u64>> {
+        let mut carry = Vec::new();
+        let mut position = start;
+        while position < end {
+            if self.run.progress.is_cancelled() {
+                return self.fail(Error::Cancelled).map(|()| Ok(0));
+            }
+            let permit = self.reading.budget.take(SEGMENT_BYTES);
+            let mut buffer = std::mem::take(&mut carry);
+            let kept = buffer.len();
+            let wanted = (end - position).min((SEGMENT_BYTES - kept) as u64) as usize;
+            buffer.reserve_exact(SEGMENT_BYTES - kept);
+            buffer.resize(kept + wanted, 0);
+            let read = match read_fully(file, position, &mut buffer[kept..]) {
+                Ok(read) => read,
+                Err(error) => return Ok(Err(error)),
+            };
+            buffer.truncate(kept + read);
+            position += read as u64;
+            self.run.progress.report(Event::Bytes { count: read as u64 });
+            let is_end = position == end || read < wanted;
+            let cuts = self.reading.cuts(&buffer, is_end);
+            let consumed = cuts.last().map_or(0, |cut| cut.end);
+            carry = buffer[consumed..].to_vec();
+            buffer.truncate(consumed);
+            let (reply, pieces) = bounded(1);
+            let segment = Bytes::from_owner(Budgeted::new(buffer, permit));
+            self.jobs.send(Job::Segment { segment, cuts, reply }).map_err(|_| Stop)?;
+            self.send(Item::LargePart(pieces))?;
+            if is_end {
+                break;
+            }
+        }
+        Ok(Ok(position - start))
+    }
+
+    /// Whether the entry is the parent's: same inode, size, mtime and ctime, that ctime well before the parent was
+    /// read, and all its content still stored (rule R1 of docs/format.md: damage is not inherited).
+    fn is_unchanged(&self, now: &Metadata, node: &Node) -> bool {
+        let before = &node.metadata;
+        let options = self.run.options;
+        let same = now.kind == before.kind
+            && (now.kind != NodeKind::File || now.size == before.size)
+            && now.modified == before.modified
+            && now.special_device == before.special_device
+            && (options.ignore_inode || now.inode == before.inode)
+            && (options.ignore_ctime || now.changed == before.changed);
+        let newest = if options.ignore_ctime { before.modified } else { before.changed };
+        same && !before.unstable && !self.is_racy(newest) && self.is_stored(node)
+    }
+
+    /// Attributes change with the ctime only.
+    fn attributes_are_known(&self, now: &Metadata, node: &Node) -> bool {
+        now.changed == node.metadata.changed && now.inode == node.metadata.inode && !self.is_racy(now.changed) && {
+            match &node.xattrs {
+                Xattrs::Inline(_) => true,
+                Xattrs::Chunk(id) => self.view.contains(ChunkKind::Xattr, id),
+            }
+        }
+    }
+
+    fn is_racy(&self, changed: Timestamp) -> bool {
+        let changed_ns = i128::from(changed.seconds) * 1_000_000_000 + i128::from(changed.nanoseconds);
+        changed_ns + RACY_NS > self.parent_started_ns
+    }
+
+    fn is_stored(&self, node: &Node) -> bool {
+        let extents_are_stored = || {
+            tree::extents(&self.run.store, &node.content, 0).all(|extent| match extent {
+                Ok((_, extent)) => match extent.kind {
+                    ExtentKind::Data(id) => self.view.contains(ChunkKind::Data, &id),
+                    ExtentKind::Zero | ExtentKind::Hole => true,
+                },
+                Err(_) => false,
+            })
+        };
+        let xattrs_are_stored = match &node.xattrs {
+            Xattrs::Inline(_) => true,
+            Xattrs::Chunk(id) => self.view.contains(ChunkKind::Xattr, id),
+        };
+        xattrs_are_stored
+            && match &node.content {
+                Content::Extents(_) | Content::List { .. } => extents_are_stored(),
+                _ => true,
+            }
+    }
+
+    fn problem(&mut self, unreadable: Unreadable) -> Walk {
+        if self.run.source.is_stream() {
+            return self.fail(Error::Stream(unreadable.error));
+        }
+        self.send(Item::Problem(unreadable))
+    }
+
+    fn fail(&mut self, error: Error) -> Walk {
+        let _ = self.items.send(Item::Failed(error));
+        Err(Stop)
+    }
+
+    /// Sends an item; before it would wait, the open unit goes out, since the assembly may wait for that.
+    fn send(&mut self, item: Item) -> Walk {
+        if !self.unit.is_empty() {
+            self.unit_items += 1;
+            if self.unit_items >= UNIT_ITEMS {
+                self.send_unit()?;
+            }
+        }
+        match self.items.try_send(item) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Disconnected(_)) => Err(Stop),
+            Err(TrySendError::Full(item)) => {
+                self.send_unit()?;
+                self.items.send(item).map_err(|_| Stop)
+            }
+        }
+    }
+}
+
+/// Attributes that fit into the node.
+fn inline_xattrs(details: &Details) -> Option<Xattrs> {
+    super::assembly::fits_inline(&details.xattrs).then(|| Xattrs::Inline(details.xattrs.clone()))
+}

@@ -1,0 +1,108 @@
+//! One writer's run: registered before it looks at the store, published once, or given up.
+//!
+//! Order of writes (invariants 1 and 2): session, packs, index, snapshot; each durable before the next.
+
+use bytes::Bytes;
+
+use super::writer::DurableTree;
+use super::Store;
+use crate::backend::Put;
+use crate::crypto;
+use crate::error::{BackendError, Error, Result};
+use crate::format::header::ObjectType;
+use crate::format::keyring::Purpose;
+use crate::format::session;
+use crate::format::snapshot::SnapshotRecord;
+use crate::id::{Doubled, ObjectName, SnapshotId};
+use crate::platform::host;
+use crate::seal;
+
+/// How long other clients believe in a silent session.
+const LEASE_S: u32 = 72 * 3600;
+
+/// A registered writer. Dropped without [`publish`](Self::publish), it is removed if the store still answers.
+#[derive(Debug)]
+pub struct Session<'s> {
+    store: &'s Store,
+    id: SnapshotId,
+    open: bool,
+}
+
+impl<'s> Session<'s> {
+    /// Registers a writer under a fresh name.
+    pub fn register(store: &'s Store, program: &str) -> Result<Self> {
+        let started_ms = host::now_ns().max(0) as u64 / 1_000_000;
+        let id = SnapshotId::new(started_ms, crypto::random()?);
+        let record = session::Session {
+            id,
+            kind: 0,
+            started_ms,
+            lease_s: LEASE_S,
+            host: host::host_name(),
+            boot: host::boot_id(),
+            process: host::process_id(),
+            program: program.to_owned(),
+            extensions: Vec::new(),
+        };
+        let name = ObjectName::Session(id);
+        let bytes =
+            seal::seal_box(store.keys(), Purpose::Session, ObjectType::Session, &name, &id.0, &record.encode())?;
+        match store.backend().put_new(&name, bytes.into())? {
+            Put::Created => Ok(Self { store, id, open: true }),
+            // 80 random bits met: the randomness of this machine is broken.
+            Put::Exists(_) | Put::Unknown => Err(Error::Randomness("a fresh name was taken already".into())),
+        }
+    }
+
+    /// The session's name, which becomes its snapshot's.
+    pub fn id(&self) -> SnapshotId {
+        self.id
+    }
+
+    /// Publishes the snapshot: one `put_new`, from which on it exists. Only a durable tree can be published (invariant 1).
+    /// `record.id` and `record.root` are set here.
+    pub fn publish(mut self, tree: &DurableTree, mut record: SnapshotRecord) -> Result<SnapshotRecord> {
+        record.id = self.id;
+        record.root = tree.root();
+        let doubled = Doubled::Snapshot(self.id);
+        let name = ObjectName::from(doubled);
+        let payload = record.encode();
+        let bytes: Bytes =
+            seal::seal_box(self.store.keys(), Purpose::Snapshot, ObjectType::Snapshot, &name, &self.id.0, &payload)?.into();
+        match self.store.backend().put_new(&name, bytes.clone())? {
+            Put::Created => {}
+            Put::Exists(there) if there == bytes => {}
+            Put::Exists(_) => return Err(Error::Fenced),
+            Put::Unknown => self.confirm(&name, &bytes)?,
+        }
+        // The snapshot exists. What fails from here on costs redundancy or tidiness only.
+        let _ = self.store.backend().put_new(&ObjectName::SecondCopy(doubled), bytes);
+        self.open = false;
+        let _ = self.store.backend().remove(&ObjectName::Session(self.id));
+        Ok(record)
+    }
+
+    /// After a lost answer: what is there decides.
+    fn confirm(&self, name: &ObjectName, bytes: &Bytes) -> Result<()> {
+        match self.store.backend().get(name, crate::backend::Span::All) {
+            Ok(there) if there == *bytes => Ok(()),
+            Ok(_) => Err(Error::Fenced),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends the session without a snapshot.
+    pub fn give_up(mut self) -> Result<(), BackendError> {
+        self.open = false;
+        self.store.backend().remove(&ObjectName::Session(self.id)).map(drop)
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            // An error or Ctrl-C ended the run. A session left behind costs a note in `check` and no more.
+            let _ = self.store.backend().remove(&ObjectName::Session(self.id));
+        }
+    }
+}

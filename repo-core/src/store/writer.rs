@@ -1,0 +1,457 @@
+//! From new chunks to durable packs and their index: gathers chunks into frames in the order they come, seals frames
+//! on several threads, uploads packs on one, and writes the index when its packs are durable (invariant 2).
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use hashbrown::HashTable;
+
+use super::Store;
+use super::index::{Index, pack_row};
+use crate::backend::Put;
+use crate::crypto;
+use crate::error::{Error, Result};
+use crate::format::index::{ChunkRow, FrameRow, IndexBlock, PackRow};
+use crate::format::pack::Footer;
+use crate::format::snapshot::Root;
+use crate::frame::FrameCodec;
+use crate::id::{ChunkId, ChunkKind, ObjectName, PackKind, SnapshotId};
+use crate::pipeline::{FirstError, Scope, lock};
+use crate::seal::{self, PackBuilder, Part, SealedPack};
+
+/// A tree whose every chunk is durable and indexed. Made by [`Sealing::finish`] alone, wanted by
+/// [`Session::publish`](super::Session::publish): the order of writes in types (invariant 1).
+#[derive(Debug)]
+pub struct DurableTree {
+    root: Root,
+}
+
+impl DurableTree {
+    /// The top of the tree.
+    pub fn root(&self) -> Root {
+        self.root
+    }
+}
+
+/// How chunks are gathered and sealed. Sizes in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct WriterOptions {
+    pub threads: usize,
+    pub level: i32,
+    /// Open every frame again before it leaves.
+    pub verify: bool,
+    /// Seal, count and drop.
+    pub dry_run: bool,
+    pub frame_target_bytes: usize,
+    pub pack_data_bytes: usize,
+    pub pack_meta_bytes: usize,
+    /// Frames end where the owner changes.
+    pub isolate_owners: bool,
+}
+
+/// Bytes that went out, by kind of pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stored {
+    pub data_bytes: u64,
+    pub meta_bytes: u64,
+}
+
+/// Chunks a block of an index object: their rows stay below 1 MiB.
+const BLOCK_CHUNKS: usize = 16 << 10;
+/// An index object is written when this many chunks wait for one.
+const INDEX_OBJECT_CHUNKS: usize = 64 << 10;
+
+/// The sealing threads' common ground. Outlives them; [`finish`](Self::finish) is called when they have ended.
+pub struct Sealing<'s> {
+    store: &'s Store,
+    session: SnapshotId,
+    options: WriterOptions,
+    /// Objects made so far: part of every salt.
+    objects: AtomicU64,
+    /// Metadata is little: all threads share one pack for it.
+    meta: Mutex<Option<OpenPack>>,
+    failure: FirstError,
+    rows: Mutex<Vec<(PackRow, Footer)>>,
+    stored_data: AtomicU64,
+    stored_meta: AtomicU64,
+}
+
+struct OpenPack {
+    builder: PackBuilder,
+    /// Drawn anew for each pack, so that sizes do not tell where content was cut.
+    close_at: usize,
+}
+
+/// Chunks that are compressed and sealed together.
+struct FrameJob {
+    kind: PackKind,
+    chunks: Vec<(ChunkId, ChunkKind, Bytes)>,
+}
+
+impl<'s> Sealing<'s> {
+    /// Nothing is started yet.
+    pub fn new(store: &'s Store, session: SnapshotId, options: WriterOptions) -> Self {
+        Self {
+            store,
+            session,
+            options,
+            objects: AtomicU64::new(0),
+            meta: Mutex::new(None),
+            failure: FirstError::default(),
+            rows: Mutex::default(),
+            stored_data: AtomicU64::new(0),
+            stored_meta: AtomicU64::new(0),
+        }
+    }
+
+    /// Starts the threads. They end when the writer is dropped.
+    pub fn start<'scope>(&'scope self, scope: &Scope<'scope, '_>) -> Result<Writer<'scope, 's>> {
+        let (jobs, todo) = bounded::<FrameJob>(self.options.threads);
+        // One pack may wait while one is written; together with the open ones this bounds the memory of packs.
+        let (uploads, sealed) = bounded::<SealedPack>(0);
+        for _ in 0..self.options.threads {
+            let (todo, uploads) = (todo.clone(), uploads.clone());
+            scope.spawn("seal", move || self.seal_frames(&todo, &uploads))?;
+        }
+        scope.spawn("upload", move || self.upload(&sealed))?;
+        Ok(Writer { sealing: self, jobs, open: Default::default(), new: NewChunks::default() })
+    }
+
+    fn seal_frames(&self, jobs: &Receiver<FrameJob>, uploads: &Sender<SealedPack>) {
+        let mut worker = SealWorker {
+            sealing: self,
+            codec: FrameCodec::new(self.options.level),
+            raw: Vec::new(),
+            data: None,
+            uploads,
+        };
+        // Goes on receiving after a failure, so that nobody waits for this thread.
+        for job in jobs {
+            if !self.failure.is_set()
+                && let Err(error) = worker.seal(&job)
+            {
+                self.failure.set(error);
+            }
+        }
+        if !self.failure.is_set()
+            && let Err(error) = worker.close_all()
+        {
+            self.failure.set(error);
+        }
+    }
+
+    fn upload(&self, packs: &Receiver<SealedPack>) {
+        for pack in packs {
+            if !self.failure.is_set()
+                && let Err(error) = self.put_pack(pack)
+            {
+                self.failure.set(error);
+            }
+        }
+    }
+
+    fn put_pack(&self, pack: SealedPack) -> Result<()> {
+        let length = pack.bytes.len() as u64;
+        let stored = match pack.kind {
+            PackKind::Data => &self.stored_data,
+            PackKind::Meta => &self.stored_meta,
+        };
+        stored.fetch_add(length, Ordering::Relaxed);
+        if self.options.dry_run {
+            return Ok(());
+        }
+        match self.store.backend().put_new(&ObjectName::Pack(pack.kind, pack.id), pack.bytes)? {
+            Put::Created | Put::Exists(_) => {}
+            Put::Unknown => return Err(Error::Usage("the store lost its answer to a pack; run again".into())),
+        }
+        let row = pack_row(pack.kind, pack.id, length, &pack.footer);
+        let full = {
+            let mut rows = lock(&self.rows);
+            rows.push((row, pack.footer));
+            let chunks: usize = rows.iter().map(|(_, footer)| footer.chunks.len()).sum();
+            (chunks >= INDEX_OBJECT_CHUNKS).then(|| std::mem::take(&mut *rows))
+        };
+        full.map_or(Ok(()), |rows| self.write_index(rows))
+    }
+
+    /// Writes an index object for packs that are durable.
+    fn write_index(&self, rows: Vec<(PackRow, Footer)>) -> Result<()> {
+        if rows.is_empty() || self.options.dry_run {
+            return Ok(());
+        }
+        let blocks = index_blocks(&rows);
+        let (id, bytes) = seal::seal_index(self.store.keys(), self.session, self.next_object(), &blocks)?;
+        self.store.backend().put_new(&ObjectName::Index(id), bytes)?;
+        Ok(())
+    }
+
+    fn next_object(&self) -> u64 {
+        self.objects.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The first failure of any thread, if there was one.
+    pub fn check(&self) -> Result<()> {
+        self.failure.check()
+    }
+
+    /// Whether a thread failed.
+    pub fn has_failed(&self) -> bool {
+        self.failure.is_set()
+    }
+
+    /// Bytes of packs so far.
+    pub fn stored(&self) -> Stored {
+        Stored {
+            data_bytes: self.stored_data.load(Ordering::Relaxed),
+            meta_bytes: self.stored_meta.load(Ordering::Relaxed),
+        }
+    }
+
+    /// When all threads have ended: every pack is durable, now the index is made so. Packs that a crashed run left
+    /// behind without one are indexed too, since this tree may use them.
+    pub fn finish(&self, root: Root, view: &Index) -> Result<DurableTree> {
+        self.failure.check()?;
+        let mut rows = std::mem::take(&mut *lock(&self.rows));
+        rows.extend(view.report().unindexed.iter().cloned());
+        self.write_index(rows)?;
+        Ok(DurableTree { root })
+    }
+}
+
+/// One thread that seals: its own open data pack, so that no lock is held while it compresses.
+struct SealWorker<'w, 's> {
+    sealing: &'w Sealing<'s>,
+    codec: FrameCodec,
+    /// A frame's plaintext; reused.
+    raw: Vec<u8>,
+    data: Option<OpenPack>,
+    uploads: &'w Sender<SealedPack>,
+}
+
+impl SealWorker<'_, '_> {
+    fn seal(&mut self, job: &FrameJob) -> Result<()> {
+        self.raw.clear();
+        for (_, _, bytes) in &job.chunks {
+            self.raw.extend_from_slice(bytes);
+        }
+        let parts: Vec<Part<'_>> =
+            job.chunks.iter().map(|(id, kind, bytes)| Part { id: *id, kind: *kind, bytes }).collect();
+        let sealing = self.sealing;
+        match job.kind {
+            PackKind::Data => {
+                let full =
+                    sealing.push(&mut self.data, PackKind::Data, &mut self.codec, &parts, &self.raw)?;
+                full.map_or(Ok(()), |pack| self.close(pack))
+            }
+            PackKind::Meta => {
+                let full =
+                    sealing.push(&mut lock(&sealing.meta), PackKind::Meta, &mut self.codec, &parts, &self.raw)?;
+                full.map_or(Ok(()), |pack| self.close(pack))
+            }
+        }
+    }
+
+    fn close_all(&mut self) -> Result<()> {
+        if let Some(pack) = self.data.take() {
+            self.close(pack)?;
+        }
+        let meta = lock(&self.sealing.meta).take();
+        meta.map_or(Ok(()), |pack| self.close(pack))
+    }
+
+    fn close(&self, pack: OpenPack) -> Result<()> {
+        // The receiver lives as long as any sealing thread; it only ends early together with the process.
+        self.uploads.send(pack.builder.finish()?).map_err(|_| Error::Bug("the uploading thread ended early".into()))
+    }
+}
+
+impl Sealing<'_> {
+    /// Adds a frame to the pack that is open at `open`, and takes the pack out when it is full.
+    fn push(
+        &self,
+        open: &mut Option<OpenPack>,
+        kind: PackKind,
+        codec: &mut FrameCodec,
+        parts: &[Part<'_>],
+        raw: &[u8],
+    ) -> Result<Option<OpenPack>> {
+        if open.is_none() {
+            *open = Some(self.open_pack(kind)?);
+        }
+        let Some(pack) = open.as_mut() else { return Ok(None) };
+        pack.builder.push_frame(self.store.keys(), codec, parts, raw, self.options.verify)?;
+        Ok(if pack.builder.length() >= pack.close_at { open.take() } else { None })
+    }
+
+    fn open_pack(&self, kind: PackKind) -> Result<OpenPack> {
+        let target = match kind {
+            PackKind::Data => self.options.pack_data_bytes,
+            PackKind::Meta => self.options.pack_meta_bytes,
+        };
+        // Uniform in [0.75, 1.25] of the target.
+        let draw = usize::from(u16::from_le_bytes(crypto::random()?));
+        let close_at = target / 4 * 3 + (target / 2 >> 16) * draw;
+        let builder = PackBuilder::new(self.store.keys(), kind, self.session, self.next_object(), 0)?;
+        Ok(OpenPack { builder, close_at })
+    }
+}
+
+/// Which frame a chunk goes to.
+#[derive(Clone, Copy)]
+enum Lane {
+    Compressible = 0,
+    Incompressible = 1,
+    Meta = 2,
+}
+
+#[derive(Default)]
+struct OpenFrame {
+    chunks: Vec<(ChunkId, ChunkKind, Bytes)>,
+    bytes: usize,
+    owner: u64,
+}
+
+/// Takes chunks in order, drops those that are stored, gathers the rest. Used by one thread.
+pub struct Writer<'scope, 's> {
+    sealing: &'scope Sealing<'s>,
+    jobs: Sender<FrameJob>,
+    open: [OpenFrame; 3],
+    new: NewChunks,
+}
+
+impl Writer<'_, '_> {
+    /// Whether the chunk is stored or on its way: what a snapshot may refer to (rule R1 of docs/format.md).
+    pub fn has(&self, kind: ChunkKind, id: &ChunkId, view: &Index) -> bool {
+        view.contains(kind, id) || self.new.contains(kind, id)
+    }
+
+    /// Takes a chunk; `true` if it was new. `owner` is who may see its frame's neighbours.
+    pub fn put(
+        &mut self,
+        kind: ChunkKind,
+        id: ChunkId,
+        bytes: Bytes,
+        incompressible: bool,
+        owner: u64,
+        view: &Index,
+    ) -> Result<bool> {
+        if view.contains(kind, &id) || !self.new.insert(kind, id) {
+            return Ok(false);
+        }
+        if self.sealing.has_failed() {
+            self.sealing.check()?;
+        }
+        let lane = match kind {
+            ChunkKind::Data if incompressible => Lane::Incompressible,
+            ChunkKind::Data => Lane::Compressible,
+            _ => Lane::Meta,
+        };
+        let target = self.sealing.options.frame_target_bytes;
+        let frame = &self.open[lane as usize];
+        let other_owner =
+            self.sealing.options.isolate_owners && frame.owner != owner && matches!(kind, ChunkKind::Data);
+        // A chunk that would make the frame much larger than its target begins the next one.
+        let too_large = frame.bytes + bytes.len() > target + target / 4;
+        if !frame.chunks.is_empty() && (other_owner || too_large) {
+            self.close(lane)?;
+        }
+        let frame = &mut self.open[lane as usize];
+        frame.owner = owner;
+        frame.bytes += bytes.len();
+        frame.chunks.push((id, kind, bytes));
+        if frame.bytes >= target { self.close(lane).map(|()| true) } else { Ok(true) }
+    }
+
+    /// Sends what is open on its way, and lets the threads end.
+    pub fn finish(mut self) -> Result<()> {
+        for lane in [Lane::Compressible, Lane::Incompressible, Lane::Meta] {
+            self.close(lane)?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, lane: Lane) -> Result<()> {
+        let frame = std::mem::take(&mut self.open[lane as usize]);
+        let Some((_, kind, _)) = frame.chunks.first() else { return Ok(()) };
+        let job = FrameJob { kind: kind.pack_kind(), chunks: frame.chunks };
+        self.jobs.send(job).map_err(|_| Error::Bug("the sealing threads ended early".into()))
+    }
+}
+
+/// The chunks of this session, which no index knows yet: 32 bytes and a table slot each.
+#[derive(Default)]
+struct NewChunks {
+    ids: Vec<ChunkId>,
+    table: HashTable<u32>,
+}
+
+impl NewChunks {
+    // Ids of different kinds never meet: they are hashes under different keys. The kind only has to be mixed in
+    // where equal bytes would otherwise be compared, which they are not.
+    fn contains(&self, _kind: ChunkKind, id: &ChunkId) -> bool {
+        self.table.find(hash(id), |position| self.ids[*position as usize] == *id).is_some()
+    }
+
+    fn insert(&mut self, kind: ChunkKind, id: ChunkId) -> bool {
+        if self.contains(kind, &id) {
+            return false;
+        }
+        let position = self.ids.len() as u32;
+        self.ids.push(id);
+        let ids = &self.ids;
+        self.table.insert_unique(hash(&id), position, |other| hash(&ids[*other as usize]));
+        true
+    }
+}
+
+fn hash(id: &ChunkId) -> u64 {
+    u64::from_le_bytes(id.0[..8].try_into().expect("a name has 32 bytes"))
+}
+
+/// The rows of these packs, in blocks that stand alone.
+fn index_blocks(rows: &[(PackRow, Footer)]) -> Vec<IndexBlock> {
+    let mut blocks = Vec::new();
+    let mut block = IndexBlock::default();
+    for (pack, footer) in rows {
+        let mut pack_number = None;
+        for (ordinal, record) in footer.frames.iter().enumerate() {
+            let chunks = footer.chunks_of(ordinal);
+            let is_full = !block.chunks.is_empty() && block.chunks.len() + chunks.len() > BLOCK_CHUNKS;
+            if is_full || block.frames.len() == BLOCK_CHUNKS {
+                blocks.push(sorted(std::mem::take(&mut block)));
+                pack_number = None;
+            }
+            let number = *pack_number.get_or_insert_with(|| {
+                block.packs.push(*pack);
+                (block.packs.len() - 1) as u16
+            });
+            let frame = block.frames.len() as u16;
+            block.frames.push(FrameRow {
+                pack: number,
+                ordinal: ordinal as u32,
+                offset: record.offset,
+                stored_length: record.stored_length,
+                raw_length: record.raw_length,
+                codec: record.codec,
+            });
+            block.chunks.extend(chunks.iter().map(|chunk| ChunkRow {
+                id: chunk.id,
+                frame,
+                offset: chunk.offset,
+                length: chunk.length,
+                kind: chunk.kind,
+            }));
+        }
+    }
+    if !block.packs.is_empty() {
+        blocks.push(sorted(block));
+    }
+    blocks
+}
+
+fn sorted(mut block: IndexBlock) -> IndexBlock {
+    block.chunks.sort_unstable_by_key(|row| row.id);
+    block
+}

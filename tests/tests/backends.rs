@@ -1,0 +1,325 @@
+//! The backends keep the contract, and `Local` what is asked of a directory beyond it.
+
+use std::fs;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use icecore_tests::contract;
+use repo_core::internals::backend::Backend;
+use repo_core::internals::platform::files::{FileOperations, Found, SystemFiles};
+use repo_core::{BackendErrorKind, Listed, Local, Memory, ObjectName, PackId, PackKind, Prefix, Put, Removal, Span};
+
+#[test]
+fn memory_keeps_the_contract() {
+    contract::run(&|| Arc::new(Memory::new()));
+}
+
+#[test]
+fn local_keeps_the_contract() {
+    let directory = tempfile::tempdir().unwrap();
+    contract::run(&fresh(&directory, |root| Local::new(root)));
+}
+
+#[test]
+fn local_keeps_the_contract_without_privileges() {
+    run_as_nobody("local_keeps_the_contract", "022");
+}
+
+/// On file systems that cannot rename without replacing, such as NFS.
+#[test]
+fn local_keeps_the_contract_by_hard_links() {
+    let directory = tempfile::tempdir().unwrap();
+    contract::run(&fresh(&directory, |root| Local::with_operations(root, Arc::new(NoRename))));
+}
+
+#[test]
+fn files_and_directories_are_their_owners_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap(); // the umask is not the workbench's
+    let root = directory.path().join("a/b");
+    let local = prepared(&root);
+    for name in contract::names() {
+        assert_eq!(local.put_new(&name, vec![1].into()).unwrap(), Put::Created);
+    }
+    let mut files = 0;
+    walk(&directory.path().join("a"), &mut |path, metadata| {
+        let expected = if metadata.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(metadata.mode() & 0o7777, expected, "{}", path.display());
+        files += usize::from(metadata.is_file());
+    });
+    assert_eq!(files, contract::names().len());
+}
+
+#[test]
+fn files_and_directories_are_their_owners_alone_whatever_the_umask() {
+    for umask in ["000", "077", "0277", "0777"] {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", UNDER_UMASK, umask]).arg(std::env::current_exe().unwrap());
+        run_this("files_and_directories_are_their_owners_alone", &mut shell);
+        run_as_nobody("files_and_directories_are_their_owners_alone", umask);
+    }
+}
+
+#[test]
+fn what_is_planted_under_an_objects_name_is_never_read_nor_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let (root, secret) = (directory.path().join("root"), directory.path().join("secret"));
+    let local = prepared(&root);
+    fs::write(&secret, "not an object").unwrap();
+    let plants: [(&str, &dyn Fn(&Path)); 4] = [
+        ("symlink", &|path| symlink(&secret, path).unwrap()),
+        ("dangling symlink", &|path| symlink("nowhere", path).unwrap()),
+        ("directory", &|path| fs::create_dir(path).unwrap()),
+        ("pipe", &|path| {
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        }),
+    ];
+    for (i, (what, plant)) in plants.into_iter().enumerate() {
+        let name = ObjectName::Keyring(i as u64);
+        plant(&root.join(name.to_string()));
+        for span in [Span::All, Span::Range { offset: 0, length: 1 }, Span::Suffix(1)] {
+            let error = local.get(&name, span).expect_err(what);
+            assert!(!error.is_absent(), "{what}: {error}");
+        }
+        let error = local.put_new(&name, vec![1].into()).expect_err(what);
+        assert_eq!(error.kind, BackendErrorKind::Final, "{what}: {error}");
+        assert_eq!(list(&local, Prefix::Keyrings), [Listed::Foreign { name: name.to_string() }], "{what}");
+        let path = root.join(name.to_string());
+        assert!(!path.symlink_metadata().unwrap().is_file(), "{what} was replaced");
+        fs::remove_file(&path).or_else(|_| fs::remove_dir(&path)).unwrap();
+    }
+    assert_eq!(fs::read(&secret).unwrap(), b"not an object");
+    assert_eq!(temporaries(&root), 0);
+}
+
+#[test]
+fn foreign_names_are_reported_and_temporary_files_are_not() {
+    use std::os::unix::ffi::OsStrExt;
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    let local = prepared(&root);
+    let id = "ab".repeat(32);
+    let foreign = [
+        "README".to_owned(),
+        "keys/x".to_owned(),
+        format!("packs/d/00/{id}"),
+        format!("packs/d/{id}"),
+        format!("index/{}", id.to_uppercase()),
+        format!("r/index/{id}"),
+        "lost+found".to_owned(),
+    ];
+    for name in &foreign {
+        let path = root.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "x").unwrap();
+    }
+    fs::create_dir_all(root.join("packs/m/zz/deep")).unwrap();
+    fs::write(root.join("tmp/abc"), "x").unwrap();
+    fs::write(root.join("keys").join(std::ffi::OsStr::from_bytes(b"\xff")), "x").unwrap();
+    let mut expected: Vec<String> = foreign.to_vec();
+    // A directory of no meaning is one foreign name, whatever it holds.
+    expected.retain(|name| !name.starts_with("r/index"));
+    expected.extend(["r/index", "packs/m/zz", "keys/\u{fffd}"].map(String::from));
+    expected.sort();
+    let mut seen: Vec<String> = list(&local, Prefix::All)
+        .into_iter()
+        .map(|listed| match listed {
+            Listed::Foreign { name } => name,
+            Listed::Object { name, .. } => panic!("{name} is no object"),
+        })
+        .collect();
+    seen.sort();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn removing_never_removes_a_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    let local = prepared(&root);
+    let name = ObjectName::Keyring(1);
+    fs::create_dir(root.join(name.to_string())).unwrap();
+    assert!(local.remove(&name).is_err());
+    assert!(root.join(name.to_string()).is_dir());
+    assert_eq!(local.remove(&ObjectName::Keyring(2)).unwrap(), Removal::Absent);
+}
+
+#[test]
+fn a_file_blown_up_is_refused_before_memory_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let local = prepared(directory.path());
+    let name = ObjectName::Config(1);
+    let file = fs::File::create(directory.path().join(name.to_string())).unwrap();
+    file.set_len(1 << 42).unwrap();
+    assert_eq!(local.get(&name, Span::All).unwrap_err().kind, BackendErrorKind::Final);
+    assert_eq!(local.get(&name, Span::Suffix(3)).unwrap(), vec![0; 3]);
+    assert!(matches!(local.put_new(&name, vec![1].into()), Err(error) if error.kind == BackendErrorKind::Final));
+}
+
+/// A full disk and one without inodes: said by kind and name, and nothing is left of the attempt.
+#[test]
+fn a_full_disk_leaves_nothing_behind() {
+    for (what, options, fills) in [("space", "size=1m", true), ("inodes", "size=16m,nr_inodes=540", false)] {
+        let Some(disk) = SmallDisk::mount(options) else { return };
+        let local = prepared(&disk.0.path().join("r"));
+        let name = |i: u64| ObjectName::Keyring(i);
+        let size = if fills { 2 << 20 } else { 1 };
+        let mut written = 0;
+        let error = loop {
+            match local.put_new(&name(written), vec![7; size].into()) {
+                Ok(put) => assert_eq!(put, Put::Created),
+                Err(error) => break error,
+            }
+            written += 1;
+            assert!(written < 1000, "{what} never ran out");
+        };
+        assert_eq!((error.kind, error.object), (BackendErrorKind::Full, name(written).to_string()), "{what}");
+        assert_eq!(temporaries(&disk.0.path().join("r")), 0, "{what}");
+        assert_eq!(contract::listed(&local, Prefix::All).len(), written as usize, "{what}");
+        assert!(local.get(&name(written), Span::All).unwrap_err().is_absent(), "{what}");
+        if fills {
+            assert_eq!(local.put_new(&name(written), vec![7; 10].into()).unwrap(), Put::Created);
+        } else {
+            local.remove(&name(0)).unwrap();
+            assert_eq!(local.put_new(&name(written), vec![7; 10].into()).unwrap(), Put::Created);
+        }
+    }
+}
+
+/// A tmpfs of its own, gone when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(options: &str) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(directory.path()).output();
+        if status.is_ok_and(|output| output.status.success()) {
+            return Some(Self(directory));
+        }
+        warn("NOT TESTED: a full disk. That needs the right to mount a tmpfs.");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(self.0.path()).status();
+        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking(), "unmounted");
+    }
+}
+
+/// A file system that has hard links alone.
+#[derive(Debug)]
+struct NoRename;
+
+impl FileOperations for NoRename {
+    fn rename_no_replace(&self, _from: &Path, _to: &Path) -> std::io::Result<()> {
+        Err(rustix::io::Errno::INVAL.into())
+    }
+    fn make_directory(&self, path: &Path) -> std::io::Result<()> {
+        SystemFiles.make_directory(path)
+    }
+    fn create_new(&self, path: &Path) -> std::io::Result<fs::File> {
+        SystemFiles.create_new(path)
+    }
+    fn write(&self, path: &Path, file: &mut fs::File, bytes: &[u8]) -> std::io::Result<()> {
+        SystemFiles.write(path, file, bytes)
+    }
+    fn fsync_file(&self, path: &Path, file: &fs::File) -> std::io::Result<()> {
+        SystemFiles.fsync_file(path, file)
+    }
+    fn link(&self, file: &fs::File, from: &Path, to: &Path) -> std::io::Result<()> {
+        SystemFiles.link(file, from, to)
+    }
+    fn unlink(&self, path: &Path) -> std::io::Result<()> {
+        SystemFiles.unlink(path)
+    }
+    fn fsync_directory(&self, path: &Path) -> std::io::Result<()> {
+        SystemFiles.fsync_directory(path)
+    }
+    fn open(&self, path: &Path) -> std::io::Result<(fs::File, u64)> {
+        SystemFiles.open(path)
+    }
+    fn read_at(&self, file: &fs::File, offset: u64, length: usize) -> std::io::Result<Vec<u8>> {
+        SystemFiles.read_at(file, offset, length)
+    }
+    fn list(&self, path: &Path) -> std::io::Result<Vec<Found>> {
+        SystemFiles.list(path)
+    }
+}
+
+fn prepared(root: &Path) -> Local {
+    let local = Local::new(root);
+    local.prepare().unwrap();
+    local
+}
+
+/// A maker of new places below one directory.
+fn fresh(directory: &tempfile::TempDir, make: impl Fn(PathBuf) -> Local) -> impl Fn() -> Arc<dyn Backend> {
+    let count = std::cell::Cell::new(0);
+    move || {
+        count.set(count.get() + 1);
+        Arc::new(make(directory.path().join(count.get().to_string())))
+    }
+}
+
+fn list(local: &Local, prefix: Prefix) -> Vec<Listed> {
+    let mut all = Vec::new();
+    let mut each = |listed| {
+        all.push(listed);
+        ControlFlow::Continue(())
+    };
+    local.list(prefix, &mut each).unwrap();
+    all
+}
+
+fn temporaries(root: &Path) -> usize {
+    fs::read_dir(root.join("tmp")).unwrap().count()
+}
+
+fn walk(path: &Path, each: &mut dyn FnMut(&Path, &fs::Metadata)) {
+    let metadata = path.symlink_metadata().unwrap();
+    each(path, &metadata);
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            walk(&entry.unwrap().path(), each);
+        }
+    }
+}
+
+/// A shell's command: `$0` is the umask, the rest is run.
+const UNDER_UMASK: &str = "umask \"$0\" && exec \"$@\"";
+
+/// Runs one test of this file again as a user without privileges, from a copy that he can reach.
+fn run_as_nobody(test: &str, umask: &str) {
+    if !rustix::process::geteuid().is_root() {
+        return; // The test itself runs without privileges already.
+    }
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = directory.path().join("tests");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    if Command::new("setpriv").arg("--version").output().is_err() {
+        warn("NOT TESTED: without privileges. That needs setpriv (util-linux).");
+        return;
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "sh", "-c", UNDER_UMASK, umask]);
+    command.arg(program).current_dir("/");
+    run_this(test, &mut command);
+}
+
+fn run_this(test: &str, command: &mut Command) {
+    let output = command.args(["--exact", test]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Past the test harness, which keeps what a passing test prints.
+fn warn(text: &str) {
+    writeln!(std::io::stderr(), "{text}").unwrap();
+}
