@@ -9,10 +9,16 @@ pub mod key_slot;
 pub mod keyring;
 pub mod list;
 pub mod marker;
+pub mod node;
 pub mod pack;
+#[cfg(test)]
+mod properties;
 pub mod session;
 pub mod snapshot;
 pub mod tree;
+#[cfg(test)]
+mod vectors;
+pub mod xattrs;
 
 use crate::error::Corruption;
 

@@ -1,7 +1,9 @@
 //! The verbs: each file is options, report, and `impl Repository { pub fn verb }`. Never one another.
+//! What several of them need of a snapshot's tree is in `lookup`.
 
 pub mod backup;
 pub mod check;
 pub mod list;
+mod lookup;
 pub mod read;
 pub mod restore;

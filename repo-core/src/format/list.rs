@@ -1,8 +1,8 @@
 //! Nodes of a large file's chunk list, in chunks of kind `List`.
 
 use super::cursor::Cursor;
-use super::tree::{Extent, ExtentKind};
-use super::{CHUNK_BYTES_MAX, FILE_BYTES_MAX, LIST_ITEMS_MAX, LIST_LEVEL_MAX};
+use super::node::{Extent, ExtentKind, add_extent, add_file_bytes};
+use super::{LIST_ITEMS_MAX, LIST_LEVEL_MAX};
 use crate::error::Corruption;
 use crate::id::ChunkId;
 
@@ -129,17 +129,52 @@ fn decode_branch(cursor: &mut Cursor<'_>, level: u8, count: usize) -> Result<Lis
     Ok(ListNode::Branch { level, children })
 }
 
-/// Checks an extent and adds its length to the `bytes` before it.
-pub(super) fn add_extent(bytes: u64, extent: Extent) -> Result<u64, Corruption> {
-    if extent.length == 0 {
-        return Err(Corruption::Malformed("extent"));
-    }
-    if matches!(extent.kind, ExtentKind::Data(_)) && extent.length > CHUNK_BYTES_MAX.into() {
-        return Err(Corruption::OverLimit("length of a chunk"));
-    }
-    add_file_bytes(bytes, extent.length)
-}
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::vector;
+    use super::*;
 
-fn add_file_bytes(bytes: u64, more: u64) -> Result<u64, Corruption> {
-    bytes.checked_add(more).filter(|sum| *sum <= FILE_BYTES_MAX).ok_or(Corruption::OverLimit("length of a file"))
+    /// A golden node with bytes changed.
+    fn patched(mut bytes: Vec<u8>, offset: usize, change: &[u8]) -> Result<ListNode, Corruption> {
+        bytes[offset..][..change.len()].copy_from_slice(change);
+        ListNode::decode(&bytes)
+    }
+
+    #[test]
+    fn extents_of_a_leaf_are_refused_if_no_writer_makes_them() {
+        let leaf = |offset, change: &[u8]| patched(vector!("list_leaf"), offset, change);
+        const EXTENT: Result<ListNode, Corruption> = Err(Corruption::Malformed("extent"));
+        let chunk = Err(Corruption::OverLimit("length of a chunk"));
+        assert_eq!(leaf(8 + 32, &0_u64.to_le_bytes()), EXTENT);
+        assert!(leaf(8 + 32, &(16_u64 << 20).to_le_bytes()).is_ok());
+        assert_eq!(leaf(8 + 32, &((16_u64 << 20) + 1).to_le_bytes()), chunk);
+        assert_eq!(leaf(8 + 48, &[1]), EXTENT); // a zero extent with an id
+        assert_eq!(leaf(8 + 40, &[3]), Err(Corruption::Unknown { field: "kind of an extent", value: 3 }));
+        assert_eq!(leaf(8 + 41, &[1]), Err(Corruption::Malformed("zero bytes")));
+        let long = Err(Corruption::OverLimit("length of a file"));
+        assert_eq!(leaf(8 + 96 + 32, &(i64::MAX as u64).to_le_bytes()), long);
+        assert_eq!(leaf(8 + 96 + 32, &u64::MAX.to_le_bytes()), long);
+    }
+
+    #[test]
+    fn sums_of_a_branch_do_not_overflow() {
+        let branch = |offset, change: u64| patched(vector!("list_branch"), offset, &change.to_le_bytes());
+        assert_eq!(branch(8 + 32, u64::MAX), Err(Corruption::OverLimit("length of a file")));
+        assert_eq!(branch(8 + 32, i64::MAX as u64), Err(Corruption::OverLimit("length of a file")));
+        assert_eq!(branch(8 + 40, u64::MAX), Err(Corruption::OverLimit("count of chunks")));
+        assert_eq!(branch(8 + 32, 0), Err(Corruption::Malformed("list node: empty child")));
+    }
+
+    #[test]
+    fn versions_levels_and_counts_have_bounds() {
+        let branch = |offset, change: &[u8]| patched(vector!("list_branch"), offset, change);
+        assert_eq!(branch(0, &[2]), Err(Corruption::Unknown { field: "list node version", value: 2 }));
+        assert!(branch(1, &[6]).is_ok());
+        assert_eq!(branch(1, &[7]), Err(Corruption::OverLimit("level of a list")));
+        assert_eq!(branch(2, &[1]), Err(Corruption::Malformed("zero bytes")));
+        assert_eq!(branch(4, &[0]), Err(Corruption::Malformed("list node: empty")));
+        assert_eq!(branch(4, &[3]), Err(Corruption::Truncated));
+        assert_eq!(branch(4, &4097_u32.to_le_bytes()), Err(Corruption::OverLimit("count of list items")));
+        assert_eq!(branch(4, &[1]), Err(Corruption::Malformed("end: bytes are left over")));
+    }
 }

@@ -2,20 +2,67 @@
 
 use std::ops::ControlFlow;
 
-use crate::error::Result;
-use crate::format::tree::Node;
+use super::lookup::{self, Allowance, DEPTH_MAX, Listing};
+use crate::error::{Error, Result};
+use crate::format::tree::{Node, NodeKind};
 use crate::repository::{Repository, Snapshot};
+
+/// Directories whose leaves are in memory at once; those above are read again when their turn comes.
+const OPEN_MAX: usize = 64;
 
 impl Repository {
     /// Calls `each` with the path (raw bytes, beginning with `/`) and node of every entry below `path`,
-    /// parents before children, names ascending; only the direct ones unless `recursive`.
+    /// parents before children, names ascending; only the direct ones unless `recursive`. If `path` is not a
+    /// directory, it is called for that entry alone.
+    ///
+    /// # Errors
+    /// The first part of the tree that cannot be read ends the listing, as do [`Error::Path`] for a path that is not
+    /// in the snapshot and [`Error::Limit`] for a tree that unfolds to more than the snapshot says.
     pub fn list(
         &self,
-        _snapshot: &Snapshot,
-        _path: &[u8],
-        _recursive: bool,
-        _each: &mut dyn FnMut(&[u8], &Node) -> ControlFlow<()>,
+        snapshot: &Snapshot,
+        path: &[u8],
+        recursive: bool,
+        each: &mut dyn FnMut(&[u8], &Node) -> ControlFlow<()>,
     ) -> Result<()> {
-        todo!()
+        let store = self.store()?;
+        let mut full = Vec::new();
+        for name in path.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b".")) {
+            full.push(b'/');
+            full.extend_from_slice(name);
+        }
+        let top = match lookup::find(&store, snapshot, path)? {
+            None => lookup::root(snapshot),
+            Some(node) if node.metadata.kind == NodeKind::Directory => lookup::subtree(&node),
+            Some(node) => {
+                let _ = each(&full, &node);
+                return Ok(());
+            }
+        };
+        let mut allowance = Allowance::of(snapshot);
+        let mut levels = vec![(full.len(), Listing::new(&store, top))];
+        while let Some((length, listing)) = levels.last_mut() {
+            full.truncate(*length);
+            let Some(node) = listing.next().transpose()? else {
+                levels.pop();
+                continue;
+            };
+            allowance.take(&node.metadata)?;
+            full.push(b'/');
+            full.extend_from_slice(&node.name);
+            if each(&full, &node).is_break() {
+                return Ok(());
+            }
+            if recursive && let Some(below) = lookup::subtree(&node) {
+                if levels.len() >= DEPTH_MAX {
+                    return Err(Error::Limit { what: "the depth of directories".to_owned(), limit: DEPTH_MAX as u64 });
+                }
+                if let Some(at) = levels.len().checked_sub(OPEN_MAX) {
+                    levels[at].1.put_aside();
+                }
+                levels.push((full.len(), Listing::new(&store, Some(below))));
+            }
+        }
+        Ok(())
     }
 }
