@@ -200,8 +200,7 @@ mod tests {
             made.fetch_add(1, Ordering::Relaxed);
             Ok(item)
         });
-        let result =
-            for_each_parallel(2, 4, items, |item| if item == 10 { Err(Error::Cancelled) } else { Ok(()) });
+        let result = for_each_parallel(2, 4, items, |item| if item == 10 { Err(Error::Cancelled) } else { Ok(()) });
         assert!(matches!(result, Err(Error::Cancelled)));
         assert!(made.into_inner() < 1_000_000);
     }

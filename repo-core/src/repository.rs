@@ -1,25 +1,35 @@
 //! The repository, opened: init, open, key slots, snapshots and how to select one. What verbs do with it is in `ops`.
 
+mod doubled;
+mod inspect;
+mod keys;
+mod open;
+mod snapshots;
+
+use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 use zeroize::Zeroizing;
 
 use crate::backend::Backend;
-use crate::crypto::{Keys, PasswordCost, Secret};
-use crate::error::Result;
+use crate::crypto::{Keys, PasswordCost};
+use crate::error::{Error, Result};
 use crate::format::config::{ChunkerParameters, Config};
 use crate::format::snapshot::SnapshotRecord;
-use crate::id::{RepositoryId, SeriesId, SlotId, SnapshotId};
+use crate::id::{RepositoryId, SlotId, SnapshotId};
+use crate::pipeline::lock;
+use crate::store::Store;
 
 /// An open, unlocked repository. Cheap to clone; clones share keys and caches.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Repository {
     pub(crate) inner: Arc<Inner>,
 }
 
 /// What all clones share.
-#[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) keys: Arc<Keys>,
@@ -28,8 +38,11 @@ pub(crate) struct Inner {
     pub(crate) id: RepositoryId,
     /// The slot that opened it; `None` for a root key.
     pub(crate) slot: Option<SlotId>,
+    /// Opens the keyring; needed again when key slots change.
+    root_key: Zeroizing<[u8; 32]>,
     /// Worker threads of every verb.
     pub(crate) threads: usize,
+    store: Mutex<Option<Arc<Store>>>,
 }
 
 /// How a repository is made.
@@ -117,28 +130,111 @@ pub struct SnapshotList {
     /// Ascending by end time, then sequence, then id.
     pub snapshots: Vec<Snapshot>,
     /// Those that could not be read, each named by its error; the others are whole.
-    pub unreadable: Vec<crate::Error>,
+    pub unreadable: Vec<Error>,
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Repository({} at {})", self.inner.id, self.inner.backend.place())
+    }
+}
+
+impl Default for InitOptions {
+    /// What was measured best over source trees, disk images and databases (docs/design.md).
+    fn default() -> Self {
+        Self {
+            password_cost: PasswordCost::Default,
+            chunker: ChunkerParameters {
+                algorithm: 1,
+                normalization: 2,
+                min_bytes: 32 << 10,
+                average_bytes: 128 << 10,
+                max_bytes: 512 << 10,
+            },
+            frame_target_bytes: 1 << 20,
+            level: 3,
+            label: String::new(),
+        }
+    }
+}
+
+impl SnapshotFilter {
+    /// Whether a snapshot passes.
+    pub fn matches(&self, record: &SnapshotRecord) -> bool {
+        let host = self.hosts.is_empty() || self.hosts.contains(&record.host);
+        let has_all = |tags: &Vec<String>| match tags.as_slice() {
+            [] => record.tags.is_empty(),
+            tags => tags.iter().all(|tag| record.tags.contains(tag)),
+        };
+        let tags = self.tags.is_empty() || self.tags.iter().any(has_all);
+        let has_path =
+            |path: &PathBuf| record.paths.iter().any(|known| known.as_slice() == path.as_os_str().as_encoded_bytes());
+        host && tags && self.paths.iter().all(has_path)
+    }
+}
+
+impl FromStr for Selector {
+    type Err = Error;
+
+    /// `latest`, `latest~2`, or an id or its beginning.
+    fn from_str(text: &str) -> Result<Self> {
+        if let Some(rest) = text.strip_prefix("latest") {
+            let back = match rest.strip_prefix('~') {
+                None if rest.is_empty() => Some(0),
+                None => None,
+                Some(count) => count.parse().ok(),
+            };
+            return back.map(|back| Self::Latest { back }).ok_or_else(|| {
+                Error::Usage(format!("{text:?} is no snapshot: latest, or latest~1 for the one before"))
+            });
+        }
+        if text.is_empty() || text.len() > 32 || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            let problem = "a snapshot is `latest`, `latest~N`, or the beginning of an id (digits 0-9, a-f)";
+            return Err(Error::Usage(format!("{text:?} is no snapshot: {problem}")));
+        }
+        Ok(Self::Id(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Latest { back: 0 } => f.write_str("latest"),
+            Self::Latest { back } => write!(f, "latest~{back}"),
+            Self::Id(prefix) => f.write_str(prefix),
+            Self::At { time_ns } => write!(f, "at {} s since 1970", time_ns.div_euclid(1_000_000_000)),
+        }
+    }
 }
 
 impl Repository {
-    /// Makes a repository: key slot, keyring, config, and last the object `format`, from which on it exists.
-    pub fn init(_backend: Arc<dyn Backend>, _secret: &Secret, _options: &InitOptions) -> Result<Self> {
-        todo!()
-    }
-
-    /// Opens one. Every slot is tried.
-    pub fn open(_backend: Arc<dyn Backend>, _secret: &Secret) -> Result<Self> {
-        todo!()
-    }
-
     /// The same repository with this many worker threads (default: as many as the machine has cores).
-    pub fn with_threads(self, _threads: usize) -> Self {
-        todo!()
+    pub fn with_threads(&self, threads: usize) -> Self {
+        let inner = &self.inner;
+        Self {
+            inner: Arc::new(Inner {
+                backend: inner.backend.clone(),
+                keys: inner.keys.clone(),
+                config: inner.config.clone(),
+                keyring_generation: inner.keyring_generation,
+                id: inner.id,
+                slot: inner.slot,
+                root_key: inner.root_key.clone(),
+                threads: threads.max(1),
+                store: Mutex::new(lock(&inner.store).clone()),
+            }),
+        }
     }
 
     /// The chunks, with the index loaded; loaded once and kept.
-    pub(crate) fn store(&self) -> Result<Arc<crate::store::Store>> {
-        todo!()
+    pub(crate) fn store(&self) -> Result<Arc<Store>> {
+        let mut store = lock(&self.inner.store);
+        if let Some(store) = &*store {
+            return Ok(store.clone());
+        }
+        let opened = Arc::new(Store::open(self.inner.backend.clone(), self.inner.keys.clone())?);
+        *store = Some(opened.clone());
+        Ok(opened)
     }
 
     /// Its random name.
@@ -155,44 +251,9 @@ impl Repository {
     pub fn backend(&self) -> &Arc<dyn Backend> {
         &self.inner.backend
     }
+}
 
-    /// All snapshots that pass the filter.
-    pub fn snapshots(&self, _filter: &SnapshotFilter) -> Result<SnapshotList> {
-        todo!()
-    }
-
-    /// The snapshot that the selector means, among those that pass the filter.
-    pub fn snapshot(&self, _selector: &Selector, _filter: &SnapshotFilter) -> Result<Snapshot> {
-        todo!()
-    }
-
-    /// The snapshots of one series, newest last.
-    pub fn series(&self, _series: SeriesId) -> Result<Vec<Snapshot>> {
-        todo!()
-    }
-
-    /// The key slots.
-    pub fn keys(&self) -> Result<Vec<KeyInfo>> {
-        todo!()
-    }
-
-    /// Adds a key slot.
-    pub fn add_key(&self, _secret: &Secret, _label: &str, _cost: PasswordCost) -> Result<KeyInfo> {
-        todo!()
-    }
-
-    /// Removes a key slot; never the last, never the one in use.
-    pub fn remove_key(&self, _slot: SlotId) -> Result<()> {
-        todo!()
-    }
-
-    /// Replaces the slot in use by one for `secret`.
-    pub fn change_key(&self, _secret: &Secret, _cost: PasswordCost) -> Result<KeyInfo> {
-        todo!()
-    }
-
-    /// A text to print and keep safe: it alone opens the repository ([`Secret`] reads it back).
-    pub fn recovery_kit(&self) -> Result<Zeroizing<String>> {
-        todo!()
-    }
+/// As many as the machine has cores.
+fn default_threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }

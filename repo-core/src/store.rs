@@ -92,8 +92,9 @@ impl Store {
     /// want the same frame wait for the first.
     pub fn get(&self, kind: ChunkKind, id: &ChunkId) -> Result<Bytes> {
         match self.get_once(kind, id) {
-            // A pack may have been replaced since the index was read: look once more (invariant 6).
-            Err(Error::ChunkLost { .. }) => {
+            // A pack may have been replaced since the index was read: look once more (invariant 6). Whoever moves
+            // chunks writes an index object before the old pack goes, so without a new one there is nothing to see.
+            Err(Error::ChunkLost { .. }) if self.view().is_outdated(self.backend.as_ref())? => {
                 self.reload()?;
                 self.get_once(kind, id)
             }

@@ -17,6 +17,12 @@ pub trait Source: Send + Sync {
 
     /// What the snapshot records as its paths.
     fn paths(&self) -> Vec<Vec<u8>>;
+
+    /// Whether its files are streams: of unknown size, readable once, and worth nothing in part. An error while
+    /// reading one ends the backup, and nothing is published.
+    fn is_stream(&self) -> bool {
+        false
+    }
 }
 
 /// What an iteration yields: an entry, or something that is there and cannot be told of, with its name.

@@ -1,4 +1,11 @@
-//! Workbench.
+//! The workbench that whole-repository tests share: trees to back up, a comparer of the tests' own,
+//! a bench to work at, ways to do damage, and ways to shed privilege. No product code lives here.
 
+pub mod bench;
+pub mod compare;
 pub mod contract;
+pub mod counting;
 pub mod crash;
+pub mod damage;
+pub mod privilege;
+pub mod tree;

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Extensions;
+use super::{
+    CHUNK_BYTES_MAX, Extensions, FRAME_RAW_BYTES_MAX, SMALL_PAYLOAD_BYTES_MAX, check_extensions, refuse_unknown,
+};
+use crate::codec;
 use crate::error::Corruption;
 
 /// Payload of `config/<generation>`. Sizes in bytes.
@@ -47,12 +50,64 @@ pub struct FrameParameters {
     pub isolation: u8,
 }
 
+/// A pack must hold a frame or two; the least is for tests and tiny stores.
+pub const PACK_BYTES_MIN: u32 = 64 << 10;
+/// The largest pack that may be asked for: half the limit of an object, so that padding and the last frame fit.
+pub const PACK_BYTES_MAX: u32 = 512 << 20;
+
+impl ChunkerParameters {
+    /// Whether FastCDC can cut by them: powers of two in order, within the bounds of the algorithm.
+    pub fn check(&self) -> Result<(), Corruption> {
+        if self.algorithm != 1 {
+            return Err(Corruption::Unknown { field: "chunker", value: self.algorithm.into() });
+        }
+        // The bounds of fastcdc 5.0.0: min 64 B to 1 MiB, average 256 B to 4 MiB, max 1 KiB to 16 MiB, normalisation 0 to 3.
+        let (min, average, max) = (self.min_bytes, self.average_bytes, self.max_bytes);
+        let valid = self.normalization <= 3
+            && [min, average, max].iter().all(|bytes| bytes.is_power_of_two())
+            && min <= average
+            && average <= max
+            && (64..=1 << 20).contains(&min)
+            && (256..=4 << 20).contains(&average)
+            && (1024..=CHUNK_BYTES_MAX).contains(&max);
+        if valid { Ok(()) } else { Err(Corruption::Malformed("chunker parameters")) }
+    }
+}
+
 impl Config {
+    /// The payload, by the codec's rules.
     pub fn encode(&self) -> Vec<u8> {
-        todo!()
+        codec::encode(self)
     }
 
-    pub fn decode(_bytes: &[u8]) -> Result<Self, Corruption> {
-        todo!()
+    /// Refuses what this build could not write by: unknown features, and parameters out of bounds.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Corruption> {
+        let config: Self = codec::decode(bytes, SMALL_PAYLOAD_BYTES_MAX, "config")?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Whether a repository may have such parameters. Writers ask before they encode.
+    pub fn check(&self) -> Result<(), Corruption> {
+        refuse_unknown("feature that readers must know", self.incompatible)?;
+        self.chunker.check()?;
+        if self.frame.isolation > 1 {
+            return Err(Corruption::Unknown { field: "frame isolation", value: self.frame.isolation.into() });
+        }
+        if self.padding > 1 {
+            return Err(Corruption::Unknown { field: "padding", value: self.padding.into() });
+        }
+        // Half of the limit, since the chunk that reaches the target may lie beyond it.
+        let frame = (4096..=FRAME_RAW_BYTES_MAX / 2).contains(&self.frame.target_bytes);
+        let pack = PACK_BYTES_MIN..=PACK_BYTES_MAX;
+        let valid = frame
+            && (1..=19).contains(&self.level)
+            && pack.contains(&self.pack_data_bytes)
+            && pack.contains(&self.pack_meta_bytes)
+            && self.generation > 0;
+        if !valid {
+            return Err(Corruption::Malformed("config"));
+        }
+        check_extensions(&self.extensions)
     }
 }

@@ -1,8 +1,13 @@
-//! The 80 bytes that every sealed object begins with.
+//! The 80 bytes that every sealed object begins with. Key slots and the marker have layouts of their own.
 
+use super::cursor::Cursor;
+use super::{MAGIC, VERSION_BYTE, check_version, refuse_unknown};
 use crate::error::Corruption;
 
 /// What an object is. The number stands in its header.
+///
+/// Reserved for later verbs, and refused until then: 6 mark, 7 pending, 8 plan, 9 done, 12 parity, 14 tombstone, 16 lock,
+/// 17 forgotten, 18 damaged, 19 inventory, 20 audit, 21 journal, 22 attestation, 23 mirror, 24 verified.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u8)]
 pub enum ObjectType {
@@ -20,6 +25,15 @@ pub enum ObjectType {
 /// Bytes of a header without extension.
 pub const HEADER_LENGTH: usize = 80;
 
+/// Where the bytes end that an object's keys are derived from.
+pub const HEADER_KEYED_LENGTH: usize = 48;
+
+/// Suite 1: BLAKE3 key derivation and AES-256-GCM.
+const SUITE: u8 = 1;
+
+/// Flag bit 0.
+const FLAG_PADDED: u8 = 1;
+
 /// The header of a sealed object (suite 1).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Header {
@@ -30,12 +44,67 @@ pub struct Header {
     pub commitment: [u8; 32],
 }
 
+impl ObjectType {
+    /// The type with this number, if this build knows it.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::DataPack,
+            2 => Self::MetaPack,
+            3 => Self::Index,
+            4 => Self::Snapshot,
+            5 => Self::Session,
+            10 => Self::Config,
+            11 => Self::Keyring,
+            13 => Self::KeySlot,
+            15 => Self::Format,
+            _ => return None,
+        })
+    }
+}
+
 impl Header {
+    /// `magic ‖ type ‖ version ‖ suite ‖ flags ‖ u32 epoch ‖ u16 extension length ‖ u16 0 ‖ salt[32] ‖ commitment[32]`.
     pub fn encode(&self) -> [u8; HEADER_LENGTH] {
-        todo!()
+        let mut bytes = [0; HEADER_LENGTH];
+        bytes[..4].copy_from_slice(&MAGIC);
+        bytes[4] = self.object_type as u8;
+        bytes[5] = VERSION_BYTE;
+        bytes[6] = SUITE;
+        bytes[7] = if self.padded { FLAG_PADDED } else { 0 };
+        bytes[8..12].copy_from_slice(&self.key_epoch.to_le_bytes());
+        bytes[16..48].copy_from_slice(&self.salt);
+        bytes[48..].copy_from_slice(&self.commitment);
+        bytes
     }
 
-    pub fn decode(_bytes: &[u8]) -> Result<Self, Corruption> {
-        todo!()
+    /// Reads the header from an object's first bytes; more than [`HEADER_LENGTH`] may be given.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Corruption> {
+        let mut cursor = Cursor::new(bytes);
+        if cursor.array()? != MAGIC {
+            return Err(Corruption::Magic);
+        }
+        let [number, version, suite, flags] = cursor.array()?;
+        check_version(version.into())?;
+        let object_type = match ObjectType::from_number(number) {
+            // Their layouts are their own; here they are out of place.
+            Some(ObjectType::KeySlot | ObjectType::Format) => return Err(Corruption::WrongType(number)),
+            Some(object_type) => object_type,
+            None => return Err(Corruption::Unknown { field: "object type", value: number.into() }),
+        };
+        // Suite 0 would be plaintext: never for a sealed object, or the store could say what it likes.
+        if suite != SUITE {
+            return Err(Corruption::Unknown { field: "suite", value: suite.into() });
+        }
+        refuse_unknown("header flag", (flags & !FLAG_PADDED).into())?;
+        let key_epoch = cursor.u32()?;
+        refuse_unknown("header extension of length", cursor.u16()?.into())?;
+        cursor.zeros(2)?;
+        Ok(Self {
+            object_type,
+            padded: flags & FLAG_PADDED != 0,
+            key_epoch,
+            salt: cursor.array()?,
+            commitment: cursor.array()?,
+        })
     }
 }

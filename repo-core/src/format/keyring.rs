@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Extensions;
+use super::key_slot::LABEL_BYTES_MAX;
+use super::{Extensions, PAYLOAD_BYTES_MAX, check_extensions};
+use crate::codec;
 use crate::error::Corruption;
 use crate::id::{RepositoryId, SlotId};
 
@@ -64,11 +66,52 @@ impl std::fmt::Debug for Keyring {
 }
 
 impl Keyring {
+    /// The payload, by the codec's rules. It holds secrets: the caller wipes it.
     pub fn encode(&self) -> Vec<u8> {
-        todo!()
+        codec::encode(self)
     }
 
-    pub fn decode(_bytes: &[u8]) -> Result<Self, Corruption> {
-        todo!()
+    /// Purposes that this build does not know are kept: their keys belong to verbs of later builds.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Corruption> {
+        let keyring: Self = codec::decode(bytes, PAYLOAD_BYTES_MAX, "keyring")?;
+        keyring.check_epochs()?;
+        keyring.check_slots()?;
+        if keyring.generation == 0 {
+            return Err(Corruption::Malformed("keyring"));
+        }
+        check_extensions(&keyring.extensions)?;
+        Ok(keyring)
+    }
+
+    fn check_epochs(&self) -> Result<(), Corruption> {
+        let sorted = self.epochs.is_sorted_by(|a, b| a.epoch < b.epoch)
+            && self.epochs.iter().all(|epoch| epoch.keys.is_sorted_by(|a, b| a.0 < b.0));
+        if self.epochs.is_empty() || !sorted {
+            return Err(Corruption::Malformed("keyring"));
+        }
+        match self.epochs.iter().find(|epoch| epoch.state > 2) {
+            Some(epoch) => Err(Corruption::Unknown { field: "state of a key epoch", value: epoch.state.into() }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_slots(&self) -> Result<(), Corruption> {
+        let mut ids: Vec<SlotId> = self.slots.iter().map(|slot| slot.slot).collect();
+        ids.sort_unstable();
+        if !ids.is_sorted_by(|a, b| a < b) {
+            return Err(Corruption::Malformed("keyring: a key slot twice"));
+        }
+        for slot in &self.slots {
+            if slot.role != 0 {
+                return Err(Corruption::Unknown { field: "role of a key slot", value: slot.role.into() });
+            }
+            if !(1..=3).contains(&slot.kind) {
+                return Err(Corruption::Unknown { field: "kind of a key slot", value: slot.kind.into() });
+            }
+            if slot.label.len() > LABEL_BYTES_MAX {
+                return Err(Corruption::OverLimit("label"));
+            }
+        }
+        Ok(())
     }
 }

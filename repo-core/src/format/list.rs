@@ -1,6 +1,8 @@
 //! Nodes of a large file's chunk list, in chunks of kind `List`.
 
-use super::tree::Extent;
+use super::cursor::Cursor;
+use super::node::{Extent, ExtentKind, add_extent, add_file_bytes};
+use super::{LIST_ITEMS_MAX, LIST_LEVEL_MAX};
 use crate::error::Corruption;
 use crate::id::ChunkId;
 
@@ -23,12 +25,106 @@ pub struct ListChild {
     pub chunks: u64,
 }
 
+/// Version of a list node's layout.
+const VERSION: u8 = 1;
+
+/// Bytes of an item, in leaves and in branches.
+const ITEM_LENGTH: usize = 48;
+
 impl ListNode {
+    /// `u8 version 1 ‖ u8 level ‖ u16 0 ‖ u32 count ‖ items`, 48 bytes each.
+    ///
+    /// Leaf: `id[32] ‖ u64 length ‖ u8 kind (0 data, 1 zero, 2 hole) ‖ zeros[7]`, the id zeros but for data.
+    /// Branch: `id[32] ‖ u64 bytes ‖ u64 chunks`.
     pub fn encode(&self) -> Vec<u8> {
-        todo!()
+        let (level, count) = match self {
+            Self::Leaf(extents) => (0, extents.len()),
+            Self::Branch { level, children } => (*level, children.len()),
+        };
+        let mut out = Vec::with_capacity(8 + count * ITEM_LENGTH);
+        out.extend_from_slice(&[VERSION, level, 0, 0]);
+        out.extend_from_slice(&(count as u32).to_le_bytes());
+        match self {
+            Self::Leaf(extents) => extents.iter().for_each(|extent| encode_extent(extent, &mut out)),
+            Self::Branch { children, .. } => {
+                for child in children {
+                    out.extend_from_slice(&child.id.0);
+                    out.extend_from_slice(&child.bytes.to_le_bytes());
+                    out.extend_from_slice(&child.chunks.to_le_bytes());
+                }
+            }
+        }
+        out
     }
 
-    pub fn decode(_bytes: &[u8]) -> Result<Self, Corruption> {
-        todo!()
+    /// No item is empty, and no sum exceeds what a file can hold.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Corruption> {
+        let mut cursor = Cursor::new(bytes);
+        let version = cursor.u8()?;
+        if version != VERSION {
+            return Err(Corruption::Unknown { field: "list node version", value: version.into() });
+        }
+        let level = cursor.u8()?;
+        cursor.zeros(2)?;
+        let count = u64::from(cursor.u32()?);
+        let count = cursor.count(count, ITEM_LENGTH, LIST_ITEMS_MAX, "count of list items")?;
+        if level > LIST_LEVEL_MAX {
+            return Err(Corruption::OverLimit("level of a list"));
+        }
+        if count == 0 {
+            return Err(Corruption::Malformed("list node: empty"));
+        }
+        let node =
+            if level == 0 { decode_leaf(&mut cursor, count)? } else { decode_branch(&mut cursor, level, count)? };
+        cursor.finish()?;
+        Ok(node)
     }
+}
+
+fn encode_extent(extent: &Extent, out: &mut Vec<u8>) {
+    let (id, kind) = match extent.kind {
+        ExtentKind::Data(id) => (id.0, 0),
+        ExtentKind::Zero => ([0; 32], 1),
+        ExtentKind::Hole => ([0; 32], 2),
+    };
+    out.extend_from_slice(&id);
+    out.extend_from_slice(&extent.length.to_le_bytes());
+    out.extend_from_slice(&[kind, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+fn decode_leaf(cursor: &mut Cursor<'_>, count: usize) -> Result<ListNode, Corruption> {
+    let mut extents = Vec::with_capacity(count);
+    let mut bytes = 0;
+    for _ in 0..count {
+        let id: [u8; 32] = cursor.array()?;
+        let length = cursor.u64()?;
+        let kind = match cursor.u8()? {
+            0 => ExtentKind::Data(ChunkId(id)),
+            1 => ExtentKind::Zero,
+            2 => ExtentKind::Hole,
+            number => return Err(Corruption::Unknown { field: "kind of an extent", value: number.into() }),
+        };
+        cursor.zeros(7)?;
+        if !matches!(kind, ExtentKind::Data(_)) && id != [0; 32] {
+            return Err(Corruption::Malformed("extent"));
+        }
+        bytes = add_extent(bytes, Extent { length, kind })?;
+        extents.push(Extent { length, kind });
+    }
+    Ok(ListNode::Leaf(extents))
+}
+
+fn decode_branch(cursor: &mut Cursor<'_>, level: u8, count: usize) -> Result<ListNode, Corruption> {
+    let mut children = Vec::with_capacity(count);
+    let (mut bytes, mut chunks) = (0_u64, 0_u64);
+    for _ in 0..count {
+        let child = ListChild { id: ChunkId(cursor.array()?), bytes: cursor.u64()?, chunks: cursor.u64()? };
+        if child.bytes == 0 {
+            return Err(Corruption::Malformed("list node: empty child"));
+        }
+        bytes = add_file_bytes(bytes, child.bytes)?;
+        chunks = chunks.checked_add(child.chunks).ok_or(Corruption::OverLimit("count of chunks"))?;
+        children.push(child);
+    }
+    Ok(ListNode::Branch { level, children })
 }

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Extensions;
+use super::{Extensions, PAYLOAD_BYTES_MAX, check_extensions, refuse_unknown};
+use crate::codec;
 use crate::error::Corruption;
 use crate::id::{ChunkId, SeriesId, SnapshotId};
 
@@ -78,12 +79,31 @@ pub struct Summary {
     pub problems: u64,
 }
 
+/// Bit of `flags`: kept whatever a policy says.
+pub const FLAG_PINNED: u32 = 1;
+/// Bit of `flags`: something of the source could not be read.
+pub const FLAG_PARTIAL: u32 = 2;
+
 impl SnapshotRecord {
+    /// The payload, by the codec's rules. A writer checks its length against `PAYLOAD_BYTES_MAX`.
     pub fn encode(&self) -> Vec<u8> {
-        todo!()
+        codec::encode(self)
     }
 
-    pub fn decode(_bytes: &[u8]) -> Result<Self, Corruption> {
-        todo!()
+    /// The id is the caller's to compare with the name.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Corruption> {
+        let record: Self = codec::decode(bytes, PAYLOAD_BYTES_MAX, "snapshot")?;
+        refuse_unknown("snapshot flag", (record.flags & !(FLAG_PINNED | FLAG_PARTIAL)).into())?;
+        let root = &record.root;
+        let rooted = match root.tree {
+            None => root.entries == 0 && root.bytes == 0,
+            Some(_) => root.entries > 0,
+        };
+        // RFC 9557 and POSIX allow offsets below a day.
+        if !rooted || record.zone_minutes.unsigned_abs() >= 24 * 60 {
+            return Err(Corruption::Malformed("snapshot"));
+        }
+        check_extensions(&record.extensions)?;
+        Ok(record)
     }
 }

@@ -1,121 +1,15 @@
 //! Nodes of a directory's Merkle B-tree: the ordered entries of one directory, in chunks of kind `Tree`.
 //! Where a node is split is `crate::tree`'s business.
 
+use super::cursor::Cursor;
+use super::node::RECORD_BYTES_MIN;
+pub use super::node::{
+    Content, Extent, ExtentKind, Metadata, Node, NodeKind, Subtree, Timestamp, check_name, decode_node, encode_node,
+};
+pub use super::xattrs::{XattrList, Xattrs, decode_xattrs, encode_xattrs};
+use super::{TREE_LEVEL_MAX, TREE_NODE_BYTES_MAX};
 use crate::error::Corruption;
 use crate::id::ChunkId;
-
-use super::Extensions;
-
-/// One named thing with its metadata.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Node {
-    /// Raw bytes; never empty, `.`, `..`, nor with `/` or NUL.
-    pub name: Vec<u8>,
-    pub metadata: Metadata,
-    pub content: Content,
-    pub xattrs: Xattrs,
-    pub extensions: Extensions,
-}
-
-/// The kinds of things that have names.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-#[repr(u8)]
-pub enum NodeKind {
-    File = 0,
-    Directory = 1,
-    Symlink = 2,
-    Fifo = 3,
-    Socket = 4,
-    BlockDevice = 5,
-    CharDevice = 6,
-}
-
-/// Seconds and nanoseconds since 1970 UTC; the nanoseconds are below 10^9 and count forward, also before 1970.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
-pub struct Timestamp {
-    pub seconds: i64,
-    pub nanoseconds: u32,
-}
-
-/// What the file system says of an entry.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Metadata {
-    pub kind: NodeKind,
-    /// Permission bits with setuid, setgid and sticky: 0o7777.
-    pub mode: u32,
-    pub uid: u32,
-    pub gid: u32,
-    /// Names of uid and gid where they are known, else empty.
-    pub user: Vec<u8>,
-    pub group: Vec<u8>,
-    pub modified: Timestamp,
-    pub changed: Timestamp,
-    pub born: Option<Timestamp>,
-    /// Only on request.
-    pub accessed: Option<Timestamp>,
-    pub inode: u64,
-    pub device: u64,
-    /// Hard links; together with (device, inode) it makes link groups.
-    pub links: u32,
-    /// Bytes; 0 for what is not a file.
-    pub size: u64,
-    /// Of a block or character device.
-    pub special_device: u64,
-    /// inode flags that were set (chattr): FS_IOC_GETFLAGS, the settable ones.
-    pub flags: u32,
-    /// The file changed while it was read, three times over.
-    pub unstable: bool,
-}
-
-/// What an entry holds.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Content {
-    /// Nothing: an empty file, a fifo, a socket, a device, an empty directory.
-    None,
-    /// A file of at most 512 bytes.
-    Inline(Vec<u8>),
-    /// A file of at most 64 extents.
-    Extents(Vec<Extent>),
-    /// A larger file: the root of its chunk list.
-    List { root: ChunkId, depth: u8, chunks: u64 },
-    /// A directory that is not empty: the root node of its tree.
-    Directory(Subtree),
-    /// A symlink's target.
-    Symlink(Vec<u8>),
-}
-
-/// A directory's tree, or a part of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Subtree {
-    pub root: ChunkId,
-    /// Entries below at every depth; bytes of file content below.
-    pub entries: u64,
-    pub bytes: u64,
-}
-
-/// A piece of a file.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Extent {
-    pub length: u64,
-    pub kind: ExtentKind,
-}
-
-/// A written zero is not a hole.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ExtentKind {
-    Data(ChunkId),
-    Zero,
-    Hole,
-}
-
-/// Extended attributes, POSIX ACLs among them; ascending by name.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Xattrs {
-    /// At most 4 KiB in sum.
-    Inline(Vec<(Vec<u8>, Vec<u8>)>),
-    /// The id of a chunk of kind `Xattr` ([`encode_xattrs`]).
-    Chunk(ChunkId),
-}
 
 /// A node of the B-tree.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -135,32 +29,103 @@ pub struct Child {
     pub first_name: Vec<u8>,
 }
 
-/// Appends a node's record, as it stands in a leaf without its length, to `out`.
-pub fn encode_node(_node: &Node, _out: &mut Vec<u8>) {
-    todo!()
+/// Version of a tree node's layout.
+const VERSION: u8 = 1;
+
+/// A leaf of already encoded records, ascending by name: `u8 version 1 ‖ u8 level 0 ‖ u16 0 ‖ u32 count`, then `u32 length ‖
+/// record` each.
+pub fn encode_leaf<'a>(records: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut out = prefix(0, records.len());
+    for record in records {
+        out.extend_from_slice(&(record.len() as u32).to_le_bytes());
+        out.extend_from_slice(record);
+    }
+    out
 }
 
-/// A leaf of already encoded records, ascending by name.
-pub fn encode_leaf<'a>(_records: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<u8> {
-    todo!()
+/// A branch: the same eight bytes with its level, then `root[32] ‖ u64 entries ‖ u64 bytes ‖ u16 length ‖ first name` each.
+pub fn encode_branch(level: u8, children: &[Child]) -> Vec<u8> {
+    let mut out = prefix(level, children.len());
+    for child in children {
+        out.extend_from_slice(&child.subtree.root.0);
+        out.extend_from_slice(&child.subtree.entries.to_le_bytes());
+        out.extend_from_slice(&child.subtree.bytes.to_le_bytes());
+        out.extend_from_slice(&(child.first_name.len() as u16).to_le_bytes());
+        out.extend_from_slice(&child.first_name);
+    }
+    out
 }
 
-/// A branch.
-pub fn encode_branch(_level: u8, _children: &[Child]) -> Vec<u8> {
-    todo!()
+/// Bytes before a node's items.
+pub const TREE_PREFIX_LENGTH: usize = 8;
+/// Bytes of a branch's item without its name.
+pub const CHILD_LENGTH: usize = 32 + 8 + 8 + 2;
+
+fn prefix(level: u8, count: usize) -> Vec<u8> {
+    let mut out = vec![VERSION, level, 0, 0];
+    out.extend_from_slice(&(count as u32).to_le_bytes());
+    out
 }
 
 /// Either kind of node. Names must ascend strictly; sums must not overflow.
-pub fn decode_tree_node(_bytes: &[u8]) -> Result<TreeNode, Corruption> {
-    todo!()
+pub fn decode_tree_node(bytes: &[u8]) -> Result<TreeNode, Corruption> {
+    if bytes.len() > TREE_NODE_BYTES_MAX {
+        return Err(Corruption::OverLimit("tree node"));
+    }
+    let mut cursor = Cursor::new(bytes);
+    let version = cursor.u8()?;
+    if version != VERSION {
+        return Err(Corruption::Unknown { field: "tree node version", value: version.into() });
+    }
+    let level = cursor.u8()?;
+    cursor.zeros(2)?;
+    let count = cursor.u32()?.into();
+    if level > TREE_LEVEL_MAX {
+        return Err(Corruption::OverLimit("level of a tree"));
+    }
+    if count == 0 {
+        return Err(Corruption::Malformed("tree node: empty"));
+    }
+    let node = if level == 0 { decode_leaf(&mut cursor, count)? } else { decode_branch(&mut cursor, level, count)? };
+    cursor.finish()?;
+    Ok(node)
 }
 
-/// The content of a chunk of kind `Xattr`.
-pub fn encode_xattrs(_xattrs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
-    todo!()
+fn decode_leaf(cursor: &mut Cursor<'_>, count: u64) -> Result<TreeNode, Corruption> {
+    let count = cursor.count(count, 4 + RECORD_BYTES_MIN, TREE_NODE_BYTES_MAX, "count of nodes")?;
+    let mut nodes: Vec<Node> = Vec::with_capacity(count);
+    let mut bytes = 0_u64;
+    for _ in 0..count {
+        let length = cursor.u32()? as usize;
+        let node = decode_node(cursor.bytes(length)?)?;
+        if nodes.last().is_some_and(|last| last.name >= node.name) {
+            return Err(Corruption::Malformed("order of names"));
+        }
+        let more = if let Content::Directory(subtree) = &node.content { subtree.bytes } else { node.metadata.size };
+        bytes = bytes.checked_add(more).ok_or(Corruption::OverLimit("sum of bytes"))?;
+        nodes.push(node);
+    }
+    Ok(TreeNode::Leaf(nodes))
 }
 
-/// Names must ascend strictly.
-pub fn decode_xattrs(_bytes: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Corruption> {
-    todo!()
+fn decode_branch(cursor: &mut Cursor<'_>, level: u8, count: u64) -> Result<TreeNode, Corruption> {
+    let count = cursor.count(count, CHILD_LENGTH + 1, TREE_NODE_BYTES_MAX, "count of children")?;
+    let mut children: Vec<Child> = Vec::with_capacity(count);
+    let (mut entries, mut bytes) = (0_u64, 0_u64);
+    for _ in 0..count {
+        let subtree = Subtree { root: ChunkId(cursor.array()?), entries: cursor.u64()?, bytes: cursor.u64()? };
+        let length = cursor.u16()?.into();
+        let first_name = cursor.bytes(length)?.to_vec();
+        check_name(&first_name)?;
+        if children.last().is_some_and(|last| last.first_name >= first_name) {
+            return Err(Corruption::Malformed("order of names"));
+        }
+        if subtree.entries == 0 {
+            return Err(Corruption::Malformed("tree node: empty child"));
+        }
+        entries = entries.checked_add(subtree.entries).ok_or(Corruption::OverLimit("sum of entries"))?;
+        bytes = bytes.checked_add(subtree.bytes).ok_or(Corruption::OverLimit("sum of bytes"))?;
+        children.push(Child { subtree, first_name });
+    }
+    Ok(TreeNode::Branch { level, children })
 }

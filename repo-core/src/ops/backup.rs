@@ -182,7 +182,6 @@ impl<'r> Run<'r> {
         let tree = sealing.finish(totals.root, &self.store.view())?;
         let record = self.record(&totals, stored);
         let record = session.publish(&tree, record)?;
-        self.store.reload_later();
         let end_ns = record.end_ns;
         let mut report = self.report(Some(Snapshot { record }), totals, sealing);
         report.end_ns = end_ns.max(self.start_ns);

@@ -4,7 +4,7 @@
 //! An entry counts only while its pack is listed with its right length (invariant 2), so a stale, lost or lying index
 //! can cost an upload and never a chunk.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use hashbrown::HashTable;
@@ -53,8 +53,8 @@ pub struct LoadReport {
     pub missing_packs: Vec<(PackKind, PackId)>,
     /// Every listed pack, with its size.
     pub listed_packs: HashMap<PackId, (PackKind, u64)>,
-    /// Index objects read.
-    pub index_objects: u64,
+    /// Index objects that were listed.
+    pub index_objects: BTreeSet<IndexId>,
     /// Names outside the grammar.
     pub foreign: Vec<String>,
 }
@@ -89,6 +89,7 @@ impl Index {
             ControlFlow::Continue(())
         })?;
         let mut loading = Loading::default();
+        index.report.index_objects = names.iter().copied().collect();
         for id in names {
             index.read_object(backend, keys, id, &mut loading)?;
         }
@@ -121,7 +122,6 @@ impl Index {
             Err(error) if error.is_absent() => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        self.report.index_objects += 1;
         if !seal::has_name(&bytes, &id.0) {
             self.report.errors.push(Corruption::Hash.of(object));
             return Ok(());
@@ -253,6 +253,18 @@ impl Index {
             }
         }
         self.entries.push(entry);
+    }
+
+    /// Whether other index objects are listed now than when this was loaded.
+    pub fn is_outdated(&self, backend: &dyn Backend) -> Result<bool> {
+        let mut names = BTreeSet::new();
+        backend.list(Prefix::Indexes, &mut |listed| {
+            if let Listed::Object { name: ObjectName::Index(id), .. } = listed {
+                names.insert(id);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(names != self.report.index_objects)
     }
 
     /// Whether the chunk is stored.

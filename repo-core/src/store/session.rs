@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 
-use super::writer::DurableTree;
 use super::Store;
+use super::writer::DurableTree;
 use crate::backend::Put;
 use crate::crypto;
 use crate::error::{BackendError, Error, Result};
@@ -68,7 +68,8 @@ impl<'s> Session<'s> {
         let name = ObjectName::from(doubled);
         let payload = record.encode();
         let bytes: Bytes =
-            seal::seal_box(self.store.keys(), Purpose::Snapshot, ObjectType::Snapshot, &name, &self.id.0, &payload)?.into();
+            seal::seal_box(self.store.keys(), Purpose::Snapshot, ObjectType::Snapshot, &name, &self.id.0, &payload)?
+                .into();
         match self.store.backend().put_new(&name, bytes.clone())? {
             Put::Created => {}
             Put::Exists(there) if there == bytes => {}

@@ -241,8 +241,7 @@ impl SealWorker<'_, '_> {
         let sealing = self.sealing;
         match job.kind {
             PackKind::Data => {
-                let full =
-                    sealing.push(&mut self.data, PackKind::Data, &mut self.codec, &parts, &self.raw)?;
+                let full = sealing.push(&mut self.data, PackKind::Data, &mut self.codec, &parts, &self.raw)?;
                 full.map_or(Ok(()), |pack| self.close(pack))
             }
             PackKind::Meta => {

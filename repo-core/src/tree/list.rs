@@ -172,7 +172,8 @@ impl Extents<'_> {
         let node = ListNode::decode(&bytes).map_err(|problem| self.store.corrupt(ChunkKind::List, id, problem))?;
         match node {
             ListNode::Leaf(extents) if level == 0 => {
-                let sum = extents.iter().try_fold(0u64, |sum, extent| sum.checked_add(extent.length)).ok_or(OVERFLOW)?;
+                let sum =
+                    extents.iter().try_fold(0u64, |sum, extent| sum.checked_add(extent.length)).ok_or(OVERFLOW)?;
                 if length.is_some_and(|length| length != sum) {
                     return Err(Error::Malformed("a chunk list whose lengths do not add up"));
                 }

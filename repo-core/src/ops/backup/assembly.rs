@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::snapshot::{Root, Summary};
 use crate::format::tree::{Content, Extent, ExtentKind, Metadata, Node, Subtree, Xattrs, encode_xattrs};
 use crate::id::{ChunkId, ChunkKind};
-use crate::platform::source::path_from_bytes;
+use crate::platform::host::path_from_bytes;
 use crate::progress::{Action, Event, Progress};
 use crate::store::{Index, Store, Writer};
 use crate::tree::{ChunkSink, ContentBuilder, TreeBuilder};
@@ -108,12 +108,7 @@ pub fn fits_inline(xattrs: &[(Vec<u8>, Vec<u8>)]) -> bool {
 }
 
 impl<'a, 'scope, 's> Assembly<'a, 'scope, 's> {
-    pub fn new(
-        store: &'a Store,
-        view: &'a Index,
-        writer: Writer<'scope, 's>,
-        progress: &'a dyn Progress,
-    ) -> Self {
+    pub fn new(store: &'a Store, view: &'a Index, writer: Writer<'scope, 's>, progress: &'a dyn Progress) -> Self {
         let sink =
             Sink { writer, store, view, data_chunks: 0, tree_chunks: 0, added_data_bytes: 0, added_meta_bytes: 0 };
         Self {

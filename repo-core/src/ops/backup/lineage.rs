@@ -30,9 +30,7 @@ impl Lineage {
             Mode::Differential => {
                 known.iter().rev().find(|snapshot| snapshot.record.lineage == LineageRecord::Full).cloned()
             }
-            Mode::Parent(id) => {
-                Some(repository.snapshot(&Selector::Id(id.to_string()), &SnapshotFilter::default())?)
-            }
+            Mode::Parent(id) => Some(repository.snapshot(&Selector::Id(id.to_string()), &SnapshotFilter::default())?),
         };
         let kind = match (&options.mode, &parent) {
             (_, None) => LineageRecord::Full,

@@ -43,19 +43,40 @@ pub enum Status {
 
 /// What the assembly gets, in the order of the tree.
 pub enum Item {
-    Enter { name: Vec<u8>, metadata: Metadata, attributes: Attributes, before: Option<Box<Node>> },
+    Enter {
+        name: Vec<u8>,
+        metadata: Metadata,
+        attributes: Attributes,
+        before: Option<Box<Node>>,
+    },
     Leave,
     /// Taken from the parent whole.
     Ready(Node),
     /// A link, a device, a fifo, a socket.
-    Special { entry: SourceEntry, details: Details, status: Status },
-    File { name: Vec<u8>, status: Status, result: Receiver<FileResult> },
-    LargeBegin { name: Vec<u8>, status: Status, owner: u32 },
+    Special {
+        entry: SourceEntry,
+        details: Details,
+        status: Status,
+    },
+    File {
+        name: Vec<u8>,
+        status: Status,
+        result: Receiver<FileResult>,
+    },
+    LargeBegin {
+        name: Vec<u8>,
+        status: Status,
+        owner: u32,
+    },
     LargePart(Receiver<Vec<Piece>>),
     LargeHole(Piece),
     /// It changed while it was read; what came so far does not count.
     LargeRestart,
-    LargeEnd { metadata: Metadata, details: Details, read_bytes: u64 },
+    LargeEnd {
+        metadata: Metadata,
+        details: Details,
+        read_bytes: u64,
+    },
     LargeFailed(Unreadable),
     Problem(Unreadable),
     Failed(Error),
@@ -124,11 +145,15 @@ impl<'r> Walker<'r> {
     fn walk_all(&mut self) -> Walk {
         let root = match self.run.source.root() {
             Ok(root) => root,
-            Err(error) => return self.fail(Error::Local { path: "/".into(), what: "opening the source", source: error }),
+            Err(error) => {
+                return self.fail(Error::Local { path: "/".into(), what: "opening the source", source: error });
+            }
         };
         let entries = match root.entries() {
             Ok(entries) => entries,
-            Err(error) => return self.fail(Error::Local { path: "/".into(), what: "reading the source", source: error }),
+            Err(error) => {
+                return self.fail(Error::Local { path: "/".into(), what: "reading the source", source: error });
+            }
         };
         let tree = self.run.lineage.parent.as_ref().map(|parent| parent.record.root);
         let subtree = tree.and_then(|root| {

@@ -1,0 +1,243 @@
+//! The keys of an open repository, by what they are for; and from them the keys of one object.
+
+use std::fmt;
+
+use zeroize::{Zeroize, Zeroizing};
+
+use super::aead::ObjectKeys;
+use super::{SecretKey, context, derive, fill_random};
+use crate::error::{Corruption, Error, Result};
+use crate::format::header::{HEADER_KEYED_LENGTH, HEADER_LENGTH, Header, ObjectType};
+use crate::format::keyring::{Keyring, Purpose};
+use crate::id::{ChunkId, ChunkKind, ObjectName, SeriesId};
+
+/// The keys of an open repository. `chunk_id` and the cutting tables derive from the root secret,
+/// which lasts for the repository's life; object keys from the epoch's purpose keys.
+pub struct Keys {
+    /// By [`ChunkKind`].
+    ids: [SecretKey; 4],
+    gear: Box<Zeroizing<[u64; 256]>>,
+    tree_split: SecretKey,
+    series: SecretKey,
+    salt_hedge: SecretKey,
+    /// Ascending by epoch, never empty.
+    epochs: Vec<EpochKeys>,
+    /// Where salts come from: the operating system, except in tests of what happens when that fails.
+    randomness: fn(&mut [u8]) -> Result<()>,
+}
+
+struct EpochKeys {
+    epoch: u32,
+    /// By the purpose's number.
+    keys: Vec<(u8, PurposeKey)>,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keys(hidden)")
+    }
+}
+
+impl Keys {
+    /// Derives everything that a keyring's secrets give.
+    pub fn from_keyring(keyring: &Keyring) -> Result<Self> {
+        let root = &keyring.root_secret;
+        let mut epochs: Vec<_> = keyring.epochs.iter().map(EpochKeys::new).collect();
+        epochs.sort_by_key(|keys| keys.epoch);
+        let unique = epochs.windows(2).all(|pair| pair[0].epoch < pair[1].epoch);
+        if epochs.is_empty() || !unique {
+            return Err(Corruption::Malformed("keyring epochs").of(ObjectName::Keyring(keyring.generation)));
+        }
+        Ok(Self {
+            ids: ChunkKind::ALL.map(|kind| derive(id_context(kind), root)),
+            gear: gear_table(root),
+            tree_split: derive("tree split", root),
+            series: derive("series", root),
+            salt_hedge: derive("salt hedge", root),
+            epochs,
+            randomness: fill_random,
+        })
+    }
+
+    /// The epoch that new objects are sealed under.
+    pub fn newest_epoch(&self) -> u32 {
+        self.newest().epoch
+    }
+
+    fn newest(&self) -> &EpochKeys {
+        self.epochs.last().expect("from_keyring refuses a keyring without epochs")
+    }
+
+    /// A chunk's name.
+    pub fn chunk_id(&self, kind: ChunkKind, plaintext: &[u8]) -> ChunkId {
+        ChunkId(*blake3::keyed_hash(&self.ids[kind as usize], plaintext).as_bytes())
+    }
+
+    /// The gear table of this repository's FastCDC.
+    pub fn gear(&self) -> &[u64; 256] {
+        &self.gear
+    }
+
+    /// Whether a tree node that may end after `name` does: the low byte of a keyed hash is 0.
+    pub fn splits_tree_after(&self, name: &[u8]) -> bool {
+        blake3::keyed_hash(&self.tree_split, name).as_bytes()[0] == 0
+    }
+
+    /// The series of a host and its source.
+    pub fn series(&self, label: &[u8]) -> SeriesId {
+        let hash = blake3::keyed_hash(&self.series, label);
+        SeriesId(hash.as_bytes()[..16].try_into().expect("16 of 32 bytes"))
+    }
+
+    /// A fresh header with a hedged salt and its commitment, and the keys of that object.
+    /// `writer` and `counter` are mixed into the salt, so that a cloned machine with stuck randomness does not repeat one.
+    pub fn new_object(
+        &self,
+        purpose: Purpose,
+        object_type: ObjectType,
+        writer: &[u8; 16],
+        counter: u64,
+    ) -> Result<(Header, ObjectKeys)> {
+        let newest = self.newest();
+        let key = newest.purpose(purpose).ok_or_else(|| {
+            Error::Usage(format!("the role of this key does not allow writing: it lacks the purpose {purpose:?}"))
+        })?;
+        let mut random = [0; 32];
+        (self.randomness)(&mut random)?;
+        let mut hasher = blake3::Hasher::new_keyed(&self.salt_hedge);
+        hasher.update(&random).update(writer).update(&counter.to_le_bytes());
+        Ok(key.new_object(object_type, newest.epoch, *hasher.finalize().as_bytes()))
+    }
+
+    /// The keys of a stored object; refuses a header whose commitment is not theirs, before anything is decrypted.
+    pub fn of_object(&self, purpose: Purpose, header: &Header) -> Result<ObjectKeys, Corruption> {
+        let unknown = Corruption::Unknown { field: "key epoch", value: u64::from(header.key_epoch) };
+        let epoch = self.epochs.iter().find(|keys| keys.epoch == header.key_epoch).ok_or(unknown)?;
+        let unknown = Corruption::Unknown { field: "key purpose", value: purpose as u64 };
+        epoch.purpose(purpose).ok_or(unknown)?.of_object(header)
+    }
+
+    /// A counter for objects whose plaintext is known when they are opened: a keyed hash of it, so that stuck randomness
+    /// does not even repeat a salt.
+    pub(crate) fn content_counter(&self, parts: &[&[u8]]) -> u64 {
+        let mut hasher = blake3::Hasher::new_keyed(&self.salt_hedge);
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+        }
+        u64::from_le_bytes(hasher.finalize().as_bytes()[..8].try_into().expect("8 of 32 bytes"))
+    }
+
+    /// Keys whose salts come from `randomness`.
+    #[cfg(test)]
+    pub(crate) fn with_randomness(self, randomness: fn(&mut [u8]) -> Result<()>) -> Self {
+        Self { randomness, ..self }
+    }
+}
+
+impl EpochKeys {
+    fn new(epoch: &crate::format::keyring::Epoch) -> Self {
+        let keys = epoch.keys.iter().map(|(number, key)| (*number, PurposeKey(Zeroizing::new(*key)))).collect();
+        Self { epoch: epoch.epoch, keys }
+    }
+
+    fn purpose(&self, purpose: Purpose) -> Option<&PurposeKey> {
+        self.keys.iter().find(|(number, _)| *number == purpose as u8).map(|(_, key)| key)
+    }
+}
+
+fn id_context(kind: ChunkKind) -> &'static str {
+    match kind {
+        ChunkKind::Data => "id data",
+        ChunkKind::Tree => "id tree",
+        ChunkKind::List => "id list",
+        ChunkKind::Xattr => "id xattr",
+    }
+}
+
+/// 256 little-endian numbers from BLAKE3's key derivation, extended: a table that only this repository has, so that cut
+/// points tell nobody else what a file is.
+fn gear_table(root: &[u8; 32]) -> Box<Zeroizing<[u64; 256]>> {
+    let mut stream = blake3::Hasher::new_derive_key(&context("chunker gear"));
+    let mut bytes = Zeroizing::new([0; 2048]);
+    stream.update(root).finalize_xof().fill(bytes.as_mut());
+    stream.zeroize();
+    let mut table = Box::new(Zeroizing::new([0; 256]));
+    for (entry, number) in table.iter_mut().zip(bytes.as_chunks::<8>().0) {
+        *entry = u64::from_le_bytes(*number);
+    }
+    table
+}
+
+/// The purpose keys of a new epoch, from its fresh master key, which is then forgotten.
+pub fn new_epoch_keys(master: &[u8; 32]) -> Vec<(u8, [u8; 32])> {
+    let contexts = [
+        (Purpose::PackData, "pack data"),
+        (Purpose::PackMeta, "pack meta"),
+        (Purpose::Index, "index"),
+        (Purpose::Snapshot, "snapshot"),
+        (Purpose::Session, "session"),
+        (Purpose::Config, "config"),
+    ];
+    contexts.map(|(purpose, context)| (purpose as u8, *derive(context, master))).to_vec()
+}
+
+/// The key of all objects of one purpose in one epoch.
+struct PurposeKey(SecretKey);
+
+impl PurposeKey {
+    /// The header of a new object with this salt, and its keys.
+    fn new_object(&self, object_type: ObjectType, key_epoch: u32, salt: [u8; 32]) -> (Header, ObjectKeys) {
+        let mut header = Header { object_type, padded: true, key_epoch, salt, commitment: [0; 32] };
+        let (commitment, keys) = self.expand(keyed_part(&header.encode()));
+        header.commitment = *commitment.as_bytes();
+        (header, keys)
+    }
+
+    /// The keys of a stored object. GCM does not commit to its key: without this comparison, in constant time, someone
+    /// could craft an object that opens under two keys, or learn from errors which keys it does not open under.
+    fn of_object(&self, header: &Header) -> Result<ObjectKeys, Corruption> {
+        let (commitment, keys) = self.expand(keyed_part(&header.encode()));
+        if commitment != header.commitment {
+            return Err(Corruption::Authentication);
+        }
+        Ok(keys)
+    }
+
+    /// The commitment and the keys that belong to a header's first 48 bytes: to its type, version, suite, flags, epoch
+    /// and salt.
+    fn expand(&self, keyed: &[u8; HEADER_KEYED_LENGTH]) -> (blake3::Hash, ObjectKeys) {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(keyed);
+        let mut stream = hasher.finalize_xof();
+        let mut next = || {
+            let mut key = Zeroizing::new([0; 32]);
+            stream.fill(key.as_mut());
+            key
+        };
+        let (object_key, commitment, pad_seed, iv_key) = (next(), next(), next(), next());
+        let keys = ObjectKeys::new(&object_key, pad_seed, iv_key);
+        stream.zeroize();
+        hasher.zeroize();
+        (blake3::Hash::from_bytes(*commitment), keys)
+    }
+}
+
+fn keyed_part(header: &[u8; HEADER_LENGTH]) -> &[u8; HEADER_KEYED_LENGTH] {
+    header.first_chunk().expect("48 of 80 bytes")
+}
+
+/// A new header and keys for the keyring's object, which is sealed under the root key itself.
+/// `plaintext` is mixed into the salt, for the reason that [`Keys::new_object`] gives.
+pub(crate) fn new_keyring_object(root_key: &[u8; 32], plaintext: &[u8]) -> Result<(Header, ObjectKeys)> {
+    let mut random = [0; 32];
+    fill_random(&mut random)?;
+    let mut hasher = blake3::Hasher::new_keyed(&derive("keyring hedge", root_key));
+    hasher.update(&random).update(plaintext);
+    let salt = *hasher.finalize().as_bytes();
+    Ok(PurposeKey(derive("keyring", root_key)).new_object(ObjectType::Keyring, 0, salt))
+}
+
+/// The keys of a stored keyring.
+pub(crate) fn keyring_object(root_key: &[u8; 32], header: &Header) -> Result<ObjectKeys, Corruption> {
+    PurposeKey(derive("keyring", root_key)).of_object(header)
+}

@@ -1,0 +1,140 @@
+//! Packs and index: each against the other, and on request every byte.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+
+use crate::backend::Span;
+use crate::error::{Corruption, Error, Result};
+use crate::format::pack::Footer;
+use crate::id::{ChunkId, ChunkKind, ObjectName, PackId, PackKind};
+use crate::pipeline::{for_each_parallel, lock};
+use crate::progress::{Event, Progress};
+use crate::seal::{self, FramePlace, PackKeys};
+use crate::store::{Index, Place, Store};
+
+use super::CheckReport;
+
+/// What loading the index found: damaged index objects, packs that are gone or cut short.
+pub fn check_index(view: &Index, report: &mut CheckReport, damaged: &mut HashSet<PackId>) {
+    let loaded = view.report();
+    for error in &loaded.errors {
+        if let Error::Corrupt { object, problem } = error {
+            if let ObjectName::Pack(_, id) = object {
+                damaged.insert(*id);
+            }
+            report.errors.push(problem.clone().of(*object));
+        }
+    }
+    for (kind, id) in &loaded.missing_packs {
+        damaged.insert(*id);
+        report.errors.push(Corruption::Missing.of(ObjectName::Pack(*kind, *id)));
+    }
+    for (row, _) in &loaded.unindexed {
+        let name = ObjectName::Pack(row.kind, row.id);
+        report.notes.push(format!("{name} is in no index; the next backup puts it there"));
+    }
+    report.notes.extend(loaded.foreign.iter().map(|name| format!("{name:?} is not an object of the repository")));
+}
+
+/// Reads every pack, hashes it, opens every frame, and names every chunk again.
+pub fn read_all(
+    store: &Store,
+    view: &Index,
+    threads: usize,
+    progress: &dyn Progress,
+    report: &mut CheckReport,
+    damaged: &mut HashSet<PackId>,
+) -> Result<()> {
+    let mut indexed: HashMap<PackId, HashMap<(ChunkKind, ChunkId), Place>> = HashMap::new();
+    view.each(|kind, id, place| {
+        indexed.entry(place.pack).or_default().insert((kind, *id), place);
+    });
+    let mut packs: Vec<(PackId, PackKind, u64)> =
+        view.report().listed_packs.iter().map(|(id, (kind, size))| (*id, *kind, *size)).collect();
+    packs.sort_unstable();
+    progress.report(Event::Total { files: packs.len() as u64, bytes: packs.iter().map(|pack| pack.2).sum() });
+    let found = Mutex::new((Vec::new(), 0));
+    let items = packs.into_iter().map(|pack| if progress.is_cancelled() { Err(Error::Cancelled) } else { Ok(pack) });
+    for_each_parallel(threads, 1, items, |(id, kind, size)| {
+        let problem = match read_pack(store, kind, &id, indexed.get(&id)) {
+            Ok(()) => None,
+            // A pack that is gone since it was listed was repacked; its chunks are looked for by the trees.
+            Err(Error::Backend(error)) if error.is_absent() => None,
+            Err(error @ Error::Backend(_)) => return Err(error),
+            Err(error) => Some((id, error)),
+        };
+        progress.report(Event::Bytes { count: size });
+        let mut found = lock(&found);
+        found.0.extend(problem);
+        found.1 += size;
+        Ok(())
+    })?;
+    let (mut problems, read_bytes) = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    problems.sort_by_key(|(id, _)| *id);
+    report.read_bytes += read_bytes;
+    for (id, error) in problems {
+        // A pack cut short was named already, by its size.
+        if damaged.insert(id) {
+            report.errors.push(error);
+        }
+    }
+    Ok(())
+}
+
+fn read_pack(
+    store: &Store,
+    kind: PackKind,
+    id: &PackId,
+    indexed: Option<&HashMap<(ChunkKind, ChunkId), Place>>,
+) -> Result<()> {
+    let object = ObjectName::Pack(kind, *id);
+    let bytes = store.backend().get(&object, Span::All)?;
+    check_pack(store, kind, id, &bytes, indexed).map_err(|problem| problem.of(object))
+}
+
+fn check_pack(
+    store: &Store,
+    kind: PackKind,
+    id: &PackId,
+    bytes: &[u8],
+    indexed: Option<&HashMap<(ChunkKind, ChunkId), Place>>,
+) -> Result<(), Corruption> {
+    if !seal::has_name(bytes, &id.0) {
+        return Err(Corruption::Hash);
+    }
+    let pack = PackKeys::open(store.keys(), kind, bytes)?;
+    let size = bytes.len() as u64;
+    let tail = PackKeys::tail_length(bytes, size)?.min(size) as usize;
+    let footer = pack.open_footer(&bytes[bytes.len() - tail..], size)?;
+    for (ordinal, record) in footer.frames.iter().enumerate() {
+        let (start, length) = (record.offset as usize, record.stored_length as usize);
+        let sealed = bytes.get(start..start + length).ok_or(Corruption::Truncated)?.to_vec();
+        let place = FramePlace { ordinal: ordinal as u32, record: *record };
+        let raw = store.with_codec(|codec| pack.open_frame(codec, place, sealed))?;
+        seal::verify_chunks(store.keys(), &raw, footer.chunks_of(ordinal))?;
+    }
+    match indexed {
+        Some(indexed) if !agrees(&footer, indexed) => Err(Corruption::Malformed("index entries for it that it denies")),
+        _ => Ok(()),
+    }
+}
+
+/// Whether every place that the index gives for this pack is where its own table says.
+fn agrees(footer: &Footer, indexed: &HashMap<(ChunkKind, ChunkId), Place>) -> bool {
+    let mut found = 0;
+    for (ordinal, record) in footer.frames.iter().enumerate() {
+        for chunk in footer.chunks_of(ordinal) {
+            let Some(place) = indexed.get(&(chunk.kind, chunk.id)) else { continue };
+            let same_frame = place.frame.ordinal == ordinal as u32
+                && place.frame.record.offset == record.offset
+                && place.frame.record.stored_length == record.stored_length
+                && place.frame.record.raw_length == record.raw_length
+                && place.frame.record.codec == record.codec;
+            if !(same_frame && place.offset == chunk.offset && place.length == chunk.length) {
+                return false;
+            }
+            found += 1;
+        }
+    }
+    found == indexed.len()
+}

@@ -1,0 +1,86 @@
+//! Small objects of which the place keeps two copies: written one after the other, read from whichever is whole.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use crate::backend::{Backend, Listed, Prefix, Put, Span};
+use crate::error::{Corruption, Error, Result};
+use crate::id::{Doubled, ObjectName};
+
+/// Writes the first copy, and when that is durable the second. `Exists` is about the first.
+pub fn put(backend: &dyn Backend, name: Doubled, bytes: &Bytes) -> Result<Put> {
+    let put = backend.put_new(&name.into(), bytes.clone())?;
+    if put == Put::Created {
+        backend.put_new(&ObjectName::SecondCopy(name), bytes.clone())?;
+    }
+    Ok(put)
+}
+
+/// Removes both copies, the second first: a crash between leaves what can be read.
+pub fn remove(backend: &dyn Backend, name: Doubled) -> Result<()> {
+    backend.remove(&ObjectName::SecondCopy(name))?;
+    backend.remove(&name.into())?;
+    Ok(())
+}
+
+/// Decodes the first copy that can be decoded. If neither can, the first one's error.
+pub fn get<T>(
+    backend: &dyn Backend,
+    name: Doubled,
+    mut decode: impl FnMut(&[u8]) -> Result<T, Corruption>,
+) -> Result<T> {
+    let mut attempt = |object: ObjectName| -> Result<T> {
+        match backend.get(&object, Span::All) {
+            Ok(bytes) => decode(&bytes).map_err(|problem| problem.of(object)),
+            Err(error) if error.is_absent() => Err(Corruption::Missing.of(object)),
+            Err(error) => Err(Error::Backend(error)),
+        }
+    };
+    attempt(name.into()).or_else(|first| attempt(ObjectName::SecondCopy(name)).map_err(|_| first))
+}
+
+/// The names below a prefix, of either copy, ascending.
+pub fn list(backend: &dyn Backend, prefix: Prefix) -> Result<BTreeSet<Doubled>> {
+    let mut first = BTreeSet::new();
+    backend.list(prefix, &mut |listed| {
+        if let Listed::Object { name, .. } = listed
+            && let Some(doubled) = doubled(name)
+        {
+            first.insert(doubled);
+        }
+        ControlFlow::Continue(())
+    })?;
+    let mut all = first;
+    backend.list(Prefix::SecondCopies, &mut |listed| {
+        if let Listed::Object { name: ObjectName::SecondCopy(doubled), .. } = listed
+            && belongs(prefix, doubled)
+        {
+            all.insert(doubled);
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(all)
+}
+
+fn doubled(name: ObjectName) -> Option<Doubled> {
+    Some(match name {
+        ObjectName::Format => Doubled::Format,
+        ObjectName::KeySlot(id) => Doubled::KeySlot(id),
+        ObjectName::Keyring(generation) => Doubled::Keyring(generation),
+        ObjectName::Config(generation) => Doubled::Config(generation),
+        ObjectName::Snapshot(id) => Doubled::Snapshot(id),
+        _ => return None,
+    })
+}
+
+fn belongs(prefix: Prefix, name: Doubled) -> bool {
+    matches!(
+        (prefix, name),
+        (Prefix::KeySlots, Doubled::KeySlot(_))
+            | (Prefix::Keyrings, Doubled::Keyring(_))
+            | (Prefix::Configs, Doubled::Config(_))
+            | (Prefix::Snapshots, Doubled::Snapshot(_))
+    )
+}

@@ -1,0 +1,97 @@
+//! Looks at the small objects one by one, each copy on its own: for checks.
+
+use std::ops::ControlFlow;
+
+use super::Repository;
+use crate::backend::{Listed, Prefix, Span};
+use crate::error::{Corruption, Error, Result};
+use crate::format::config::Config;
+use crate::format::header::ObjectType;
+use crate::format::key_slot::KeySlot;
+use crate::format::keyring::{Keyring, Purpose};
+use crate::format::marker::Marker;
+use crate::format::session::Session;
+use crate::format::snapshot::SnapshotRecord;
+use crate::id::{Doubled, ObjectName, SnapshotId};
+use crate::seal;
+
+impl Repository {
+    /// Every small object that cannot be read, or of which a copy is missing.
+    pub(crate) fn check_small_objects(&self) -> Result<Vec<Error>> {
+        let mut errors = Vec::new();
+        let mut names = vec![Doubled::Format];
+        for prefix in [Prefix::KeySlots, Prefix::Keyrings, Prefix::Configs, Prefix::Snapshots] {
+            names.extend(super::doubled::list(self.inner.backend.as_ref(), prefix)?);
+        }
+        for name in names {
+            for object in [ObjectName::from(name), ObjectName::SecondCopy(name)] {
+                match self.inner.backend.get(&object, Span::All) {
+                    Ok(bytes) => errors.extend(self.inspect(name, &bytes).err().map(|problem| problem.of(object))),
+                    Err(error) if error.is_absent() && !self.is_gone(name)? => {
+                        errors.push(Corruption::Missing.of(object));
+                    }
+                    Err(error) if error.is_absent() => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(errors)
+    }
+
+    /// Whether both copies are gone: removed by another client since they were listed.
+    fn is_gone(&self, name: Doubled) -> Result<bool> {
+        for object in [ObjectName::from(name), ObjectName::SecondCopy(name)] {
+            match self.inner.backend.get(&object, Span::Range { offset: 0, length: 1 }) {
+                Ok(_) => return Ok(false),
+                Err(error) if error.is_absent() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(name != Doubled::Format)
+    }
+
+    fn inspect(&self, name: Doubled, bytes: &[u8]) -> Result<(), Corruption> {
+        let keys = &self.inner.keys;
+        match name {
+            Doubled::Format => Marker::decode(bytes).map(drop),
+            Doubled::KeySlot(_) => KeySlot::decode(bytes).map(drop),
+            Doubled::Keyring(generation) => {
+                Keyring::decode(&seal::open_keyring(&self.inner.root_key, generation, bytes)?).map(drop)
+            }
+            Doubled::Config(_) => {
+                Config::decode(&seal::open_box(keys, Purpose::Config, ObjectType::Config, &name.into(), bytes)?)
+                    .map(drop)
+            }
+            Doubled::Snapshot(_) => {
+                let payload = seal::open_box(keys, Purpose::Snapshot, ObjectType::Snapshot, &name.into(), bytes)?;
+                SnapshotRecord::decode(&payload).map(drop)
+            }
+        }
+    }
+
+    /// Reads a session.
+    pub(crate) fn read_session(&self, id: SnapshotId) -> Result<Session> {
+        let name = ObjectName::Session(id);
+        let bytes = match self.inner.backend.get(&name, Span::All) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_absent() => return Err(Corruption::Missing.of(name)),
+            Err(error) => return Err(error.into()),
+        };
+        seal::open_box(&self.inner.keys, Purpose::Session, ObjectType::Session, &name, &bytes)
+            .and_then(|payload| Session::decode(&payload))
+            .map_err(|problem| problem.of(name))
+    }
+
+    /// The names of all objects below a prefix, with their sizes.
+    pub fn objects(&self, prefix: Prefix) -> Result<Vec<(ObjectName, u64)>> {
+        let mut objects = Vec::new();
+        self.inner.backend.list(prefix, &mut |listed| {
+            if let Listed::Object { name, size } = listed {
+                objects.push((name, size));
+            }
+            ControlFlow::Continue(())
+        })?;
+        objects.sort_unstable();
+        Ok(objects)
+    }
+}

@@ -1,0 +1,165 @@
+//! Key slots: add, list, remove, change; the recovery kit.
+//!
+//! A change is a new generation of the keyring, whose table of slots alone says which are valid; the slot's object is
+//! written before it and removed after it.
+
+use zeroize::Zeroizing;
+
+use super::{KeyInfo, KeyKind, Repository, doubled};
+use crate::backend::{Backend, Put};
+use crate::crypto::{self, PasswordCost, Secret};
+use crate::error::{Corruption, Error, Result};
+use crate::format::key_slot::{Derivation, KeySlot};
+use crate::format::keyring::{Keyring, SlotEntry};
+use crate::id::{Doubled, ObjectName, RepositoryId, SlotId};
+use crate::platform::host;
+use crate::seal;
+
+/// What a new slot is made of.
+pub(super) struct NewSlot<'a> {
+    pub secret: &'a Secret,
+    pub label: &'a str,
+    pub cost: PasswordCost,
+    pub created_ms: u64,
+}
+
+/// The number of a slot's kind in the keyring.
+pub(super) fn slot_kind(secret: &Secret) -> u8 {
+    match secret {
+        Secret::Password(_) => 1,
+        Secret::Key(_) | Secret::RootKey(_) => 2,
+    }
+}
+
+/// A slot and its row for the keyring.
+pub(super) fn make_slot(
+    new: &NewSlot<'_>,
+    repository: RepositoryId,
+    root_key: &[u8; 32],
+    generation: u64,
+) -> Result<(KeySlot, SlotEntry)> {
+    let id = SlotId(crypto::random()?);
+    let derivation = match new.secret {
+        Secret::Password(_) => new.cost.derivation(),
+        Secret::Key(_) => Derivation::Raw,
+        Secret::RootKey(_) => return Err(Error::Usage("a recovery kit needs no key slot".into())),
+    };
+    let slot =
+        crypto::new_slot(new.secret, derivation, repository, id, root_key, generation, new.label, new.created_ms)?;
+    let entry = SlotEntry {
+        slot: id,
+        role: 0,
+        kind: slot_kind(new.secret),
+        label: new.label.to_owned(),
+        created_ms: new.created_ms,
+    };
+    Ok((slot, entry))
+}
+
+/// Writes a generation of the keyring.
+pub(super) fn put_keyring(backend: &dyn Backend, root_key: &[u8; 32], keyring: &Keyring) -> Result<Put> {
+    let payload = Zeroizing::new(keyring.encode());
+    let bytes = seal::seal_keyring(root_key, keyring.generation, &payload)?;
+    doubled::put(backend, Doubled::Keyring(keyring.generation), &bytes.into())
+}
+
+impl Repository {
+    /// The key slots.
+    pub fn keys(&self) -> Result<Vec<KeyInfo>> {
+        Ok(self.keyring()?.0.slots.iter().map(|entry| self.key_info(entry)).collect())
+    }
+
+    /// Adds a key slot.
+    pub fn add_key(&self, secret: &Secret, label: &str, cost: PasswordCost) -> Result<KeyInfo> {
+        self.replace_key(None, secret, label, cost)
+    }
+
+    /// Removes a key slot; never the last, never the one in use.
+    pub fn remove_key(&self, slot: SlotId) -> Result<()> {
+        if self.inner.slot == Some(slot) {
+            return Err(Error::Usage(
+                "this is the key in use; open the repository with another one to remove it".into(),
+            ));
+        }
+        self.update_keyring(|keyring| {
+            let before = keyring.slots.len();
+            keyring.slots.retain(|entry| entry.slot != slot);
+            match keyring.slots.len() {
+                after if after == before => Err(Error::Usage(format!("no key {slot}"))),
+                0 => Err(Error::Usage("this is the last key; without it nobody could open the repository".into())),
+                _ => Ok(()),
+            }
+        })?;
+        doubled::remove(self.inner.backend.as_ref(), Doubled::KeySlot(slot))
+    }
+
+    /// Replaces the slot in use by one for `secret`. This handle stays open; a new one needs the new secret.
+    pub fn change_key(&self, secret: &Secret, cost: PasswordCost) -> Result<KeyInfo> {
+        let Some(old) = self.inner.slot else {
+            return Err(Error::Usage("opened with a recovery kit: there is no key to change, add one".into()));
+        };
+        let label = self.keyring()?.0.slots.into_iter().find(|entry| entry.slot == old).map(|entry| entry.label);
+        let info = self.replace_key(Some(old), secret, &label.unwrap_or_default(), cost)?;
+        doubled::remove(self.inner.backend.as_ref(), Doubled::KeySlot(old))?;
+        Ok(info)
+    }
+
+    /// A text to print and keep safe: it alone opens the repository, whatever becomes of the key slots
+    /// ([`Secret::from_recovery_kit`] reads it back).
+    pub fn recovery_kit(&self) -> Zeroizing<String> {
+        Secret::recovery_kit_text(&self.inner.root_key, self.inner.id)
+    }
+
+    fn key_info(&self, entry: &SlotEntry) -> KeyInfo {
+        KeyInfo {
+            slot: entry.slot,
+            current: self.inner.slot == Some(entry.slot),
+            kind: if entry.kind == 1 { KeyKind::Password } else { KeyKind::KeyFile },
+            label: entry.label.clone(),
+            created_ms: entry.created_ms,
+        }
+    }
+
+    fn replace_key(&self, old: Option<SlotId>, secret: &Secret, label: &str, cost: PasswordCost) -> Result<KeyInfo> {
+        let created_ms = host::now_ns().max(0) as u64 / 1_000_000;
+        let new = NewSlot { secret, label, cost, created_ms };
+        let generation = self.keyring()?.0.generation + 1;
+        let (slot, entry) = make_slot(&new, self.inner.id, &self.inner.root_key, generation)?;
+        doubled::put(self.inner.backend.as_ref(), Doubled::KeySlot(slot.slot), &slot.encode().into())?;
+        self.update_keyring(|keyring| {
+            keyring.slots.retain(|entry| Some(entry.slot) != old);
+            keyring.slots.push(entry.clone());
+            Ok(())
+        })?;
+        Ok(self.key_info(&entry))
+    }
+
+    /// The newest keyring and the digest of its object.
+    fn keyring(&self) -> Result<(Keyring, [u8; 32])> {
+        let backend = self.inner.backend.as_ref();
+        let names = doubled::list(backend, crate::backend::Prefix::Keyrings)?;
+        let Some(Doubled::Keyring(generation)) = names.last().copied() else {
+            return Err(Corruption::Missing.of(ObjectName::Keyring(1)));
+        };
+        doubled::get(backend, Doubled::Keyring(generation), |bytes| {
+            let payload = seal::open_keyring(&self.inner.root_key, generation, bytes)?;
+            Ok((Keyring::decode(&payload)?, *blake3::hash(bytes).as_bytes()))
+        })
+    }
+
+    /// Publishes the next generation of the keyring; tries again if another client came first.
+    fn update_keyring(&self, change: impl Fn(&mut Keyring) -> Result<()>) -> Result<()> {
+        /// Clients that change keys at the same moment are few.
+        const ATTEMPTS: usize = 16;
+        for _ in 0..ATTEMPTS {
+            let (mut keyring, digest) = self.keyring()?;
+            keyring.generation += 1;
+            keyring.previous_digest = digest;
+            change(&mut keyring)?;
+            if put_keyring(self.inner.backend.as_ref(), &self.inner.root_key, &keyring)? == Put::Created {
+                return Ok(());
+            }
+        }
+        Err(Error::Usage("other clients keep changing the keys; try again".into()))
+    }
+}

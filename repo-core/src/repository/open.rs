@@ -1,0 +1,273 @@
+//! Init and open: from a secret to the keys and the parameters.
+//!
+//! Init's order: key slot, keyring, config, and last `format`, from which on the repository exists. A crash before
+//! that leaves what the next init with the same secret completes.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use zeroize::Zeroizing;
+
+use super::keys::{self, NewSlot, slot_kind};
+use super::{InitOptions, Inner, Repository, default_threads, doubled};
+use crate::backend::{Backend, Prefix, Put, Span};
+use crate::crypto::{self, Keys, Secret};
+use crate::error::{Corruption, Error, Result};
+use crate::format::FORMAT_VERSION;
+use crate::format::config::{Config, FrameParameters};
+use crate::format::header::ObjectType;
+use crate::format::key_slot::{Derivation, KeySlot, SlotBody};
+use crate::format::keyring::{Epoch, Keyring, Purpose};
+use crate::format::marker::Marker;
+use crate::id::{Doubled, ObjectName, RepositoryId, SlotId};
+use crate::platform::host;
+use crate::seal;
+
+/// Sealed bytes of packs that wait in memory until their pack is full, over all threads: a quarter of 64 MiB each.
+const PACK_DATA_BYTES: u32 = 16 << 20;
+const PACK_META_BYTES: u32 = 8 << 20;
+
+/// What unlocking gives.
+struct Unlocked {
+    root_key: Zeroizing<[u8; 32]>,
+    slot: Option<SlotId>,
+}
+
+impl Repository {
+    /// Makes a repository. Its place must be empty, or hold what an interrupted init with the same secret left.
+    ///
+    /// # Errors
+    /// [`Error::RepositoryExists`]; [`Error::Usage`] for parameters out of bounds; backend errors.
+    pub fn init(backend: Arc<dyn Backend>, secret: &Secret, options: &InitOptions) -> Result<Self> {
+        let config = new_config(options, backend.as_ref())?;
+        backend.prepare()?;
+        if read_marker(backend.as_ref()).map_or_else(|error| !is_missing(&error), |_| true) {
+            return Err(Error::RepositoryExists { place: backend.place() });
+        }
+        let (root_key, keyring) = match unlock(backend.as_ref(), secret)
+            .and_then(|unlocked| Ok((newest_keyring(backend.as_ref(), &unlocked.root_key)?, unlocked)))
+        {
+            Ok((keyring, unlocked)) => (unlocked.root_key, keyring),
+            Err(_) => new_keyring(backend.as_ref(), secret, options)?,
+        };
+        let keys = Keys::from_keyring(&keyring)?;
+        if doubled::list(backend.as_ref(), Prefix::Configs)?.is_empty() {
+            put_config(backend.as_ref(), &keys, &config)?;
+        }
+        let marker = marker_of(&keyring)?;
+        // A second copy of an unfinished init may be missing still.
+        finish_copies(backend.as_ref())?;
+        match doubled::put(backend.as_ref(), Doubled::Format, &Bytes::copy_from_slice(&marker.encode()))? {
+            Put::Created => {}
+            Put::Exists(_) | Put::Unknown => return Err(Error::RepositoryExists { place: backend.place() }),
+        }
+        drop(root_key);
+        // Read back from the place, so that what is reported is what is there.
+        Self::open(backend, secret)
+    }
+
+    /// Opens a repository.
+    ///
+    /// # Errors
+    /// [`Error::NoRepository`], [`Error::Unsupported`], [`Error::WrongSecret`], [`Error::Revoked`],
+    /// [`Error::Corrupt`] naming an object of which no copy can be read.
+    pub fn open(backend: Arc<dyn Backend>, secret: &Secret) -> Result<Self> {
+        let marker_bytes = read_marker(backend.as_ref())?;
+        let marker = Marker::decode(&marker_bytes).map_err(|problem| problem.of(ObjectName::Format))?;
+        let unlocked = unlock(backend.as_ref(), secret)?;
+        let keyring = newest_keyring(backend.as_ref(), &unlocked.root_key)?;
+        if keyring.marker_digest != *blake3::hash(&marker_bytes).as_bytes() || keyring.repository != marker.repository {
+            return Err(Corruption::Malformed("its keyring belongs to another repository").of(ObjectName::Format));
+        }
+        if let Some(slot) = unlocked.slot
+            && !keyring.slots.iter().any(|entry| entry.slot == slot)
+        {
+            return Err(Error::Revoked);
+        }
+        let keys = Keys::from_keyring(&keyring)?;
+        let config = newest_config(backend.as_ref(), &keys)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                backend,
+                keys: Arc::new(keys),
+                config,
+                keyring_generation: keyring.generation,
+                id: marker.repository,
+                slot: unlocked.slot,
+                root_key: unlocked.root_key,
+                threads: default_threads(),
+                store: Mutex::new(None),
+            }),
+        })
+    }
+}
+
+fn is_missing(error: &Error) -> bool {
+    matches!(error, Error::NoRepository { .. })
+}
+
+/// The bytes of `format`, from either copy.
+fn read_marker(backend: &dyn Backend) -> Result<Vec<u8>> {
+    let read = doubled::get(backend, Doubled::Format, |bytes| Marker::decode(bytes).map(|_| bytes.to_vec()));
+    read.map_err(|error| match error {
+        Error::Corrupt { problem: Corruption::Missing, .. } => Error::NoRepository { place: backend.place() },
+        Error::Corrupt { object, problem: problem @ Corruption::Unknown { .. } } => Error::Unsupported {
+            object: object.to_string(),
+            problem: format!("{problem}; this build reads format {FORMAT_VERSION}"),
+        },
+        // A place that is no directory holds no repository.
+        Error::Backend(error) if error.is_absent() => Error::NoRepository { place: backend.place() },
+        other => other,
+    })
+}
+
+fn marker_of(keyring: &Keyring) -> Result<Marker> {
+    let first = keyring.epochs.first().ok_or(Error::Malformed("a keyring without keys"))?;
+    Ok(Marker { min_reader: FORMAT_VERSION, repository: keyring.repository, created_ms: first.created_ms })
+}
+
+/// Tries every key slot that this kind of secret may open.
+fn unlock(backend: &dyn Backend, secret: &Secret) -> Result<Unlocked> {
+    if let Secret::RootKey(root_key) = secret {
+        return Ok(Unlocked { root_key: root_key.clone(), slot: None });
+    }
+    let mut slots = 0;
+    let mut damaged = None;
+    for name in doubled::list(backend, Prefix::KeySlots)? {
+        let Doubled::KeySlot(id) = name else { continue };
+        slots += 1;
+        let slot = match doubled::get(backend, name, KeySlot::decode) {
+            Ok(slot) if slot.slot == id => slot,
+            Ok(_) => {
+                damaged = Some(Corruption::Malformed("a key slot under another's name").of(name.into()));
+                continue;
+            }
+            Err(error) => {
+                damaged = Some(error);
+                continue;
+            }
+        };
+        let fits = matches!(
+            (secret, slot.derivation),
+            (Secret::Password(_), Derivation::Argon2id { .. }) | (Secret::Key(_), Derivation::Raw)
+        );
+        if fits && let Some(SlotBody { root_key, .. }) = crypto::open_slot(&slot, secret)? {
+            return Ok(Unlocked { root_key, slot: Some(id) });
+        }
+    }
+    // Damage is said only where it may be the reason.
+    Err(damaged.unwrap_or(Error::WrongSecret { slots }))
+}
+
+/// The keyring of the highest generation that is listed; no older one will do, since it may have been revoked.
+fn newest_keyring(backend: &dyn Backend, root_key: &[u8; 32]) -> Result<Keyring> {
+    let names = doubled::list(backend, Prefix::Keyrings)?;
+    let Some(Doubled::Keyring(generation)) = names.last().copied() else {
+        return Err(Corruption::Missing.of(ObjectName::Keyring(1)));
+    };
+    let keyring = doubled::get(backend, Doubled::Keyring(generation), |bytes| {
+        Keyring::decode(&seal::open_keyring(root_key, generation, bytes)?)
+    });
+    match keyring {
+        Ok(keyring) if keyring.generation == generation => Ok(keyring),
+        Ok(_) => Err(Corruption::Malformed("a keyring under another's name").of(ObjectName::Keyring(generation))),
+        // Whole by its checksum, and not ours: the root key was replaced.
+        Err(Error::Corrupt { problem: Corruption::Authentication, .. }) => Err(Error::Revoked),
+        Err(error) => Err(error),
+    }
+}
+
+fn newest_config(backend: &dyn Backend, keys: &Keys) -> Result<Config> {
+    let names = doubled::list(backend, Prefix::Configs)?;
+    let Some(name @ Doubled::Config(generation)) = names.last().copied() else {
+        return Err(Corruption::Missing.of(ObjectName::Config(1)));
+    };
+    let config = doubled::get(backend, name, |bytes| {
+        Config::decode(&seal::open_box(keys, Purpose::Config, ObjectType::Config, &name.into(), bytes)?)
+    })?;
+    if config.generation != generation {
+        return Err(Corruption::Malformed("a config under another's name").of(name.into()));
+    }
+    if config.incompatible != 0 {
+        let problem = format!("features {:#x} are unknown to this build", config.incompatible);
+        return Err(Error::Unsupported { object: ObjectName::from(name).to_string(), problem });
+    }
+    Ok(config)
+}
+
+fn new_config(options: &InitOptions, backend: &dyn Backend) -> Result<Config> {
+    let config = Config {
+        generation: 1,
+        previous_digest: [0; 32],
+        incompatible: 0,
+        read_only_compatible: 0,
+        compatible: 0,
+        chunker: options.chunker,
+        frame: FrameParameters { target_bytes: options.frame_target_bytes, isolation: 1 },
+        level: options.level,
+        pack_data_bytes: PACK_DATA_BYTES,
+        pack_meta_bytes: PACK_META_BYTES,
+        padding: 1,
+        put_if_absent: backend.capabilities().put_if_absent,
+        label: options.label.clone(),
+        extensions: Vec::new(),
+    };
+    // The decoder is the one judge of parameters.
+    Config::decode(&config.encode())
+        .map_err(|problem| Error::Usage(format!("these parameters are not possible: {problem}")))
+}
+
+fn put_config(backend: &dyn Backend, keys: &Keys, config: &Config) -> Result<()> {
+    let name = Doubled::Config(config.generation);
+    let writer = crypto::random()?;
+    let object = name.into();
+    let bytes = seal::seal_box(keys, Purpose::Config, ObjectType::Config, &object, &writer, &config.encode())?;
+    doubled::put(backend, name, &bytes.into()).map(drop)
+}
+
+/// A first keyring with fresh keys, and the slot that opens it.
+fn new_keyring(
+    backend: &dyn Backend,
+    secret: &Secret,
+    options: &InitOptions,
+) -> Result<(Zeroizing<[u8; 32]>, Keyring)> {
+    let root_key = Zeroizing::new(crypto::random()?);
+    let master = Zeroizing::new(crypto::random()?);
+    let created_ms = host::now_ns().max(0) as u64 / 1_000_000;
+    let repository = RepositoryId(crypto::random()?);
+    let new = NewSlot { secret, label: &options.label, cost: options.password_cost, created_ms };
+    let (slot, entry) = keys::make_slot(&new, repository, &root_key, 1)?;
+    let mut keyring = Keyring {
+        generation: 1,
+        previous_digest: [0; 32],
+        repository,
+        marker_digest: [0; 32],
+        root_secret: crypto::random()?,
+        epochs: vec![Epoch { epoch: 1, keys: crypto::new_epoch_keys(&master), created_ms, gc_from: 0, state: 0 }],
+        slots: vec![entry],
+        extensions: Vec::new(),
+    };
+    keyring.marker_digest = *blake3::hash(&marker_of(&keyring)?.encode()).as_bytes();
+    debug_assert_eq!(keyring.slots[0].kind, slot_kind(secret));
+    doubled::put(backend, Doubled::KeySlot(slot.slot), &slot.encode().into())?;
+    match keys::put_keyring(backend, &root_key, &keyring)? {
+        Put::Created => Ok((root_key, keyring)),
+        Put::Exists(_) | Put::Unknown => {
+            // Another init came first; this one leaves nothing behind.
+            doubled::remove(backend, Doubled::KeySlot(slot.slot))?;
+            Err(Error::RepositoryExists { place: backend.place() })
+        }
+    }
+}
+
+/// Makes the second copies that an interrupted init did not come to.
+fn finish_copies(backend: &dyn Backend) -> Result<()> {
+    for prefix in [Prefix::KeySlots, Prefix::Keyrings, Prefix::Configs] {
+        for name in doubled::list(backend, prefix)? {
+            if let Ok(bytes) = backend.get(&name.into(), Span::All) {
+                backend.put_new(&ObjectName::SecondCopy(name), bytes)?;
+            }
+        }
+    }
+    Ok(())
+}
