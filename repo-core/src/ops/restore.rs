@@ -213,7 +213,11 @@ impl Run<'_> {
         };
         if count == 1 {
             let message = format!("{}: {error}", kind.what());
-            self.progress.report(Event::Problem { path: as_path(path), during: "restoring metadata", message: &message });
+            self.progress.report(Event::Problem {
+                path: as_path(path),
+                during: "restoring metadata",
+                message: &message,
+            });
         }
     }
 
@@ -249,14 +253,10 @@ impl Run<'_> {
         }
     }
 
-    /// Whether the filters let this path in. `inside`: a directory above was included as such.
-    fn selects(&self, path: &[u8], inside: bool) -> bool {
-        let included = self.options.include.is_empty() || inside || self.options.include.matches(path);
-        included && !self.leaves_out(path)
-    }
-
-    fn leaves_out(&self, path: &[u8]) -> bool {
-        !self.options.exclude.is_empty() && self.options.exclude.matches(path)
+    /// Whether the filters let this path in.
+    fn selects(&self, path: &[u8]) -> bool {
+        let (include, exclude) = (&self.options.include, &self.options.exclude);
+        (include.is_empty() || include.matches(path)) && (exclude.is_empty() || !exclude.matches(path))
     }
 }
 
@@ -323,7 +323,8 @@ impl Repository {
         };
 
         let top = Top::find(&store, snapshot, &options.subpath)?;
-        if let (Top::Directory(Some(subtree)), true, true) = (&top, options.include.is_empty(), options.exclude.is_empty())
+        if let (Top::Directory(Some(subtree)), true, true) =
+            (&top, options.include.is_empty(), options.exclude.is_empty())
         {
             progress.report(Event::Total { files: subtree.entries, bytes: subtree.bytes });
         }

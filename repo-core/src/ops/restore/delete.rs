@@ -15,9 +15,9 @@ use crate::progress::{Action, Event};
 /// Names of the target compared at a time with the snapshot's: some megabytes, also in a directory of 10^7 entries.
 const COMPARED_NAMES: usize = 1 << 16;
 
-/// Removes from a directory what `subtree` does not name. `inside`: it is included as a whole.
+/// Removes from a directory what `subtree` does not name.
 /// If any part of the subtree cannot be read, nothing is removed: what cannot be proven absent stays.
-pub(super) fn surplus(run: &Run<'_>, folder: &Folder, subtree: Option<Subtree>, inside: bool) -> Result<()> {
+pub(super) fn surplus(run: &Run<'_>, folder: &Folder, subtree: Option<Subtree>) -> Result<()> {
     let Some(directory) = &folder.directory else { return Ok(()) };
     let path = &folder.record.path;
     let listing = |error| local(path, "listing the directory")(error);
@@ -47,17 +47,17 @@ pub(super) fn surplus(run: &Run<'_>, folder: &Folder, subtree: Option<Subtree>, 
             let mut path = path.clone();
             path.push(b'/');
             path.extend_from_slice(&name);
-            if run.selects(&path, inside) {
-                remove(run, directory, &name, &path, inside).or_else(|error| run.survive(&path, error))?;
+            if run.selects(&path) {
+                remove(run, directory, &name, &path).or_else(|error| run.survive(&path, error))?;
             }
         }
     }
 }
 
-fn remove(run: &Run<'_>, directory: &Directory, name: &[u8], path: &[u8], inside: bool) -> Result<()> {
+fn remove(run: &Run<'_>, directory: &Directory, name: &[u8], path: &[u8]) -> Result<()> {
     let Some(status) = directory.status(name).map_err(local(path, "removing"))? else { return Ok(()) };
     if status.kind == NodeKind::Directory {
-        tree(run, directory, name, path, inside)?;
+        tree(run, directory, name, path)?;
         return Ok(());
     }
     if run.purpose == Purpose::Restore {
@@ -68,22 +68,21 @@ fn remove(run: &Run<'_>, directory: &Directory, name: &[u8], path: &[u8], inside
 }
 
 /// Removes a directory of the target with all in it that no filter leaves out. Returns whether it is gone.
-pub(super) fn tree(run: &Run<'_>, directory: &Directory, name: &[u8], path: &[u8], inside: bool) -> Result<bool> {
-    // What is below a directory that the includes name is included too.
-    let inside = inside || run.selects(path, inside);
+pub(super) fn tree(run: &Run<'_>, directory: &Directory, name: &[u8], path: &[u8]) -> Result<bool> {
     let fatal: RefCell<Option<Error>> = RefCell::default();
     let gone = {
         let mut keep = |path: &[u8]| {
             if fatal.borrow().is_none() && run.progress.is_cancelled() {
                 fatal.replace(Some(Error::Cancelled));
             }
-            fatal.borrow().is_some() || !run.selects(path, inside)
+            fatal.borrow().is_some() || !run.selects(path)
         };
         let mut told = |path: &[u8], removal: Removal| match removal {
             Removal::Removed => run.done(path, Action::Deleted, 0),
             Removal::Kept => {}
             Removal::Mounted => {
-                let message = format!("{}: another file system is mounted there; it was left alone", as_path(path).display());
+                let message =
+                    format!("{}: another file system is mounted there; it was left alone", as_path(path).display());
                 run.progress.report(Event::Note { message: &message });
             }
             Removal::Failed(error) if is_of_the_whole(&error) => {

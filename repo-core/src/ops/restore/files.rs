@@ -39,8 +39,7 @@ pub(super) struct Opened {
 
 impl Opened {
     /// Nothing is there, and nothing is to be written.
-    const ABSENT: Self =
-        Self { file: None, status: None, fresh: true, kept: false, has_holes: false, resized: false };
+    const ABSENT: Self = Self { file: None, status: None, fresh: true, kept: false, has_holes: false, resized: false };
 }
 
 /// A file that several workers write; the last of them finishes it.
@@ -110,13 +109,7 @@ pub(super) fn is_large(node: &Node) -> bool {
 }
 
 /// Restores one entry.
-pub(super) fn restore(
-    run: &Run<'_>,
-    folder: &Folder,
-    path: &[u8],
-    node: &Node,
-    opened: Option<Opened>,
-) -> Result<()> {
+pub(super) fn restore(run: &Run<'_>, folder: &Folder, path: &[u8], node: &Node, opened: Option<Opened>) -> Result<()> {
     if node.metadata.kind != NodeKind::File {
         return restore_other(run, folder, path, node);
     }
@@ -148,7 +141,10 @@ pub(super) fn restore(
         failure = Some(malformed());
     }
     let (written, end) = (patch.written, patch.end);
-    if opened.fresh && end != node.metadata.size && let Some(file) = &opened.file {
+    if opened.fresh
+        && end != node.metadata.size
+        && let Some(file) = &opened.file
+    {
         file.set_length(node.metadata.size).map_err(local(path, "setting the length"))?;
     }
     finish(run, path, node, &opened, written, failure)
@@ -335,7 +331,8 @@ impl<'a> Patch<'a> {
             return Ok(false);
         }
         // A written zero is not a hole.
-        let hole = self.opened.has_holes && file.has_hole(at, bytes.len() as u64).map_err(local(self.path, "seeking"))?;
+        let hole =
+            self.opened.has_holes && file.has_hole(at, bytes.len() as u64).map_err(local(self.path, "seeking"))?;
         Ok(!hole)
     }
 
@@ -446,7 +443,7 @@ fn clear_way(run: &Run<'_>, directory: &Directory, path: &[u8], name: &[u8], sta
             _ => Ok(()),
         };
     }
-    if run.options.delete && !delete::tree(run, directory, name, path, false)? {
+    if run.options.delete && !delete::tree(run, directory, name, path)? {
         let error = io::Error::other("something in it is to stay or could not be removed");
         return Err(local(path, "removing the directory in the way")(error));
     }

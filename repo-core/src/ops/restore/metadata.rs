@@ -122,7 +122,9 @@ fn set_mode(run: &Run<'_>, subject: &Subject<'_>, strip: u32, lacking: &mut bool
         Ok(())
     });
     match result {
-        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(local(subject.path, "setting the mode")(error)),
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+            Err(local(subject.path, "setting the mode")(error))
+        }
         Err(error) => {
             run.lack(subject.path, Lack::Mode, &error);
             *lacking = true;
@@ -138,8 +140,7 @@ fn set_xattrs(run: &Run<'_>, subject: &Subject<'_>, lacking: &mut bool) -> Resul
         Xattrs::Inline(xattrs) => xattrs,
         Xattrs::Chunk(id) => {
             let bytes = run.store.get(ChunkKind::Xattr, id)?;
-            decoded =
-                decode_xattrs(&bytes).map_err(|problem| run.store.corrupt(ChunkKind::Xattr, id, problem))?;
+            decoded = decode_xattrs(&bytes).map_err(|problem| run.store.corrupt(ChunkKind::Xattr, id, problem))?;
             &decoded
         }
     };

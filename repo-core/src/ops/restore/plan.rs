@@ -84,8 +84,6 @@ struct Level<'r> {
     bytes: u64,
     /// Not everything below was looked at.
     partial: bool,
-    /// It, or one above, is included by name.
-    inside: bool,
 }
 
 enum Held {
@@ -147,7 +145,7 @@ impl<'r> Plan<'r> {
         let deletes = run.options.delete && run.purpose != Purpose::Verify;
         let single = listing.is_single();
         if deletes && !single {
-            delete::surplus(run, &folder, listing.directory(), false)?;
+            delete::surplus(run, &folder, listing.directory())?;
         }
         let top = Level {
             path_length: 0,
@@ -157,7 +155,6 @@ impl<'r> Plan<'r> {
             entries: 0,
             bytes: 0,
             partial: false,
-            inside: false,
         };
         Ok(Self {
             run,
@@ -208,7 +205,7 @@ impl<'r> Plan<'r> {
         }
         self.path.push(b'/');
         self.path.extend_from_slice(&node.name);
-        let selected = self.run.selects(&self.path, level.inside);
+        let selected = self.run.selects(&self.path);
         let is_directory = node.metadata.kind == NodeKind::Directory;
         let on_the_way = is_directory
             && !selected
@@ -229,7 +226,6 @@ impl<'r> Plan<'r> {
 
     fn descend(&mut self, node: Node, selected: bool) -> Result<()> {
         let subtree = lookup::subtree(&node);
-        let inside = self.levels.last().is_some_and(|level| level.inside);
         self.levels.push(Level {
             path_length: self.path.len(),
             listing: Listing::new(self.run.store, subtree),
@@ -238,7 +234,6 @@ impl<'r> Plan<'r> {
             entries: 0,
             bytes: 0,
             partial: false,
-            inside: inside || selected && !self.run.options.include.is_empty(),
         });
         self.close_far_levels()?;
         if selected {
@@ -260,9 +255,7 @@ impl<'r> Plan<'r> {
                 // While a worker holds it, its descriptor is open anyway; the next turn tries again.
                 Held::Open(folder) => match Arc::try_unwrap(folder) {
                     Err(folder) => Held::Open(folder),
-                    Ok(Folder { directory: None, record }) => {
-                        Held::Open(Arc::new(Folder { directory: None, record }))
-                    }
+                    Ok(Folder { directory: None, record }) => Held::Open(Arc::new(Folder { directory: None, record })),
                     Ok(Folder { directory: Some(directory), record }) => {
                         let status = directory.own_status().map_err(local(&record.path, "looking at the directory"))?;
                         Held::Closed(Box::new(record), status.identity)
@@ -345,8 +338,7 @@ impl<'r> Plan<'r> {
         let name = node.name.clone();
         let Some((directory, before)) = enter(run, parent, &node, &path)? else { return Ok(None) };
         let fresh = before.is_none();
-        let mut record =
-            Record { path, fresh, inherits: false, exact: !fresh, keep_metadata: false, node: Some(node) };
+        let mut record = Record { path, fresh, inherits: false, exact: !fresh, keep_metadata: false, node: Some(node) };
         if let Some(status) = &before {
             record.keep_metadata = !files::may_replace(run, record.node.as_ref().expect("set above"), status);
         }
@@ -370,8 +362,7 @@ impl<'r> Plan<'r> {
         run.done(&record.path, if fresh { Action::New } else { Action::Unchanged }, 0);
         let folder = Folder { directory, record };
         if run.options.delete && !fresh && run.purpose != Purpose::Verify {
-            let level = &self.levels[at];
-            delete::surplus(run, &folder, level.listing.directory(), level.inside)?;
+            delete::surplus(run, &folder, self.levels[at].listing.directory())?;
         }
         Ok(Some(folder))
     }
@@ -591,9 +582,7 @@ pub(super) fn work(run: &Run<'_>, job: Job) -> Result<()> {
 /// Lets go of a directory; the last to do so sets its metadata.
 pub(super) fn release(run: &Run<'_>, folder: Arc<Folder>) -> Result<()> {
     match Arc::into_inner(folder) {
-        Some(folder) => {
-            metadata::finish_folder(run, &folder).or_else(|error| run.survive(&folder.record.path, error))
-        }
+        Some(folder) => metadata::finish_folder(run, &folder).or_else(|error| run.survive(&folder.record.path, error)),
         None => Ok(()),
     }
 }
