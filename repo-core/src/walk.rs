@@ -8,6 +8,7 @@ use crate::format::tree::Metadata;
 
 pub mod filter;
 pub mod local;
+pub mod merge;
 pub mod reader;
 
 /// Something that can be backed up: a tree of entries, not necessarily a directory.
@@ -18,10 +19,16 @@ pub trait Source: Send + Sync {
     /// What the snapshot records as its paths.
     fn paths(&self) -> Vec<Vec<u8>>;
 
-    /// Whether its files are streams: of unknown size, readable once, and worth nothing in part. An error while
-    /// reading one ends the backup, and nothing is published.
+    /// Whether its files are streams: their size is not known before they end (metadata says 0), they are read once and
+    /// in ascending order, and an error while reading means that the whole is worth nothing: then a backup fails and
+    /// publishes no snapshot, where for other sources it would name a problem and go on.
     fn is_stream(&self) -> bool {
         false
+    }
+
+    /// What was met so far that should be said and is no failure (a repository that was left out), each once.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
     }
 }
 
