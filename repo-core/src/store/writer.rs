@@ -292,7 +292,10 @@ impl Sealing<'_> {
         // Uniform in [0.75, 1.25] of the target.
         let draw = usize::from(u16::from_le_bytes(crypto::random()?));
         let close_at = target / 4 * 3 + (target / 2 >> 16) * draw;
-        let builder = PackBuilder::new(self.store.keys(), kind, self.session, self.next_object(), 0)?;
+        // Room for the last frame, the padding and the table too, so that the buffer never moves; untouched pages
+        // cost nothing.
+        let capacity = close_at + 2 * self.options.frame_target_bytes + (1 << 20);
+        let builder = PackBuilder::new(self.store.keys(), kind, self.session, self.next_object(), capacity)?;
         Ok(OpenPack { builder, close_at })
     }
 }
