@@ -77,6 +77,14 @@ pub fn split_path(argument: &OsStr) -> Outcome<(String, Vec<u8>)> {
     Ok((id.to_owned(), path.to_owned()))
 }
 
+/// `path` below `directory`, both in a snapshot, which has no `.` and where every path begins with one `/`.
+pub fn join(directory: &[u8], path: &[u8]) -> Vec<u8> {
+    let names = directory.split(|byte| *byte == b'/').chain(path.split(|byte| *byte == b'/'));
+    let joined: Vec<u8> =
+        names.filter(|name| !matches!(*name, b"" | b".")).flat_map(|name| [b"/", name].concat()).collect();
+    if joined.is_empty() { b"/".to_vec() } else { joined }
+}
+
 /// The selector that a name means.
 pub fn selector(name: &str) -> Outcome<Selector> {
     if let Some(rest) = name.strip_prefix("latest") {
@@ -173,6 +181,9 @@ mod tests {
         assert_eq!(split("latest"), ("latest".to_owned(), vec![]));
         assert_eq!(split("latest:/a:b"), ("latest".to_owned(), b"/a:b".to_vec()));
         assert_eq!(split(":/a"), (String::new(), b"/a".to_vec()));
+        assert_eq!(join(b"", b"/a//b/"), b"/a/b");
+        assert_eq!(join(b"/x/", b"./a"), b"/x/a");
+        assert_eq!(join(b"", b""), b"/");
     }
 
     #[test]

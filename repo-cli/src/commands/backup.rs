@@ -36,25 +36,6 @@ pub struct Backup {
     #[arg(value_name = "PATH")]
     paths: Vec<OsString>,
 
-    #[command(flatten)]
-    excludes: Excludes,
-
-    /// Leave a directory empty but for this file, if it is there; with NAME:HEADER only if the file begins so
-    #[arg(long, value_name = "NAME[:HEADER]", help_heading = "What is left out")]
-    exclude_if_present: Vec<OsString>,
-
-    /// Leave out the content of directories that are marked as caches by a CACHEDIR.TAG
-    #[arg(long, help_heading = "What is left out")]
-    exclude_caches: bool,
-
-    /// Leave out files over this size, such as 500M
-    #[arg(long, value_name = "SIZE", value_parser = numbers::parse_size, help_heading = "What is left out")]
-    exclude_larger_than: Option<u64>,
-
-    /// Do not go into other file systems than those of the paths given
-    #[arg(short = 'x', long, help_heading = "What is left out")]
-    one_file_system: bool,
-
     /// File of further paths, one a line, with wildcards and comments; - is standard input
     #[arg(long, value_name = "FILE")]
     files_from: Vec<PathBuf>,
@@ -137,6 +118,25 @@ pub struct Backup {
 
     #[command(flatten)]
     new: NewSecret,
+
+    #[command(flatten)]
+    excludes: Excludes,
+
+    /// Leave a directory empty but for this file, if it is there; with NAME:HEADER only if the file begins so
+    #[arg(long, value_name = "NAME[:HEADER]", help_heading = "What is left out")]
+    exclude_if_present: Vec<OsString>,
+
+    /// Leave out the content of directories that are marked as caches by a CACHEDIR.TAG
+    #[arg(long, help_heading = "What is left out")]
+    exclude_caches: bool,
+
+    /// Leave out files over this size, such as 500M
+    #[arg(long, value_name = "SIZE", value_parser = numbers::parse_size, help_heading = "What is left out")]
+    exclude_larger_than: Option<u64>,
+
+    /// Do not go into other file systems than those of the paths given
+    #[arg(short = 'x', long, help_heading = "What is left out")]
+    one_file_system: bool,
 }
 
 impl Backup {
@@ -177,7 +177,7 @@ impl Backup {
             0 => Ok(()),
             problems => Err(Failure::Incomplete(format!(
                 "{} could not be read in full; the snapshot has the rest",
-                numbers::count(problems, "entr").replace("entrs", "entries").replace("entr ", "entry ")
+                numbers::count(problems, "entry")
             ))),
         }
     }

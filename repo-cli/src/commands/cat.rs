@@ -81,7 +81,7 @@ impl Cat {
         let snapshot = selection::select(context, repository, &name, &self.at, &self.filters)?;
         let zone = snapshot.record().zone_minutes;
         let mut nodes = Vec::new();
-        repository.list(&snapshot, &[b"/", path.as_slice()].concat(), false, &mut |path, node| {
+        repository.list(&snapshot, &selection::join(&path, b""), false, &mut |path, node| {
             nodes.push(NodeShape::new(path, node, zone));
             ControlFlow::Continue(())
         })?;

@@ -39,10 +39,10 @@ pub struct Dump {
 impl Dump {
     pub fn run(self, context: &Context) -> Outcome {
         let (name, subpath) = selection::split_path(&self.snapshot)?;
-        let path = [&subpath, &b"/"[..], self.file.as_encoded_bytes()].concat();
+        let path = selection::join(&subpath, self.file.as_encoded_bytes());
         let repository = context.open()?;
         let snapshot = selection::select(context, &repository, &name, &self.at, &self.filters)?;
-        if path.iter().all(|byte| *byte == b'/') {
+        if path == b"/" {
             return Err(not_a_file(&path, "a directory"));
         }
         match repository.node(&snapshot, &path)?.metadata.kind {

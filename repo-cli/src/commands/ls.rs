@@ -91,10 +91,10 @@ impl Ls {
         let repository = context.open()?;
         let snapshot = selection::select(context, &repository, &name, &self.at, &self.filters)?;
         let mut roots: Vec<Vec<u8>> =
-            self.paths.iter().map(|path| [&subpath, &b"/"[..], path.as_encoded_bytes()].concat()).collect();
+            self.paths.iter().map(|path| selection::join(&subpath, path.as_encoded_bytes())).collect();
         let recursive = self.recursive || roots.is_empty();
         if roots.is_empty() {
-            roots.push([&b"/"[..], &subpath].concat());
+            roots.push(selection::join(&subpath, b""));
         }
         self.head(context, &snapshot)?;
         for root in &roots {

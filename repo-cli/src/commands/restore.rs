@@ -33,12 +33,6 @@ pub struct Restore {
     #[arg(short, long, value_name = "DIRECTORY")]
     target: PathBuf,
 
-    #[command(flatten)]
-    excludes: Excludes,
-
-    #[command(flatten)]
-    includes: Includes,
-
     /// What happens to files that are there already
     #[arg(long, value_name = "WHEN", value_enum, default_value = "always")]
     overwrite: When,
@@ -76,6 +70,12 @@ pub struct Restore {
     ownership_by_name: bool,
 
     #[command(flatten)]
+    excludes: Excludes,
+
+    #[command(flatten)]
+    includes: Includes,
+
+    #[command(flatten)]
     at: At,
 
     #[command(flatten)]
@@ -97,15 +97,10 @@ enum When {
 
 impl Restore {
     pub fn run(self, context: &Context) -> Outcome {
-        let options = self.options()?;
-        if !options.0.include.is_empty() && !options.0.exclude.is_empty() {
-            return Err(Failure::told("--include and --exclude cannot be used together"));
-        }
-        let (mut options, name) = (options.0, options.1);
+        let (name, subpath) = selection::split_path(self.snapshot.as_deref().unwrap_or_default())?;
+        let options = self.options(subpath)?;
         self.check_target(&context.place()?)?;
         let repository = context.open_aloud()?;
-        let (name, subpath) = selection::split_path(&name)?;
-        options.subpath = subpath;
         let snapshot = selection::select(context, &repository, &name, &self.at, &self.filters)?;
         self.announce(context, &snapshot)?;
         let reporter = Reporter::new(&context.output, Task::Restore)?;
@@ -124,8 +119,9 @@ impl Restore {
         }
     }
 
-    fn options(&self) -> Outcome<(RestoreOptions, OsString)> {
+    fn options(&self, subpath: Vec<u8>) -> Outcome<RestoreOptions> {
         let mut options = RestoreOptions::default();
+        options.subpath = subpath;
         options.overwrite = match self.overwrite {
             When::Always => Overwrite::Always,
             When::IfChanged => Overwrite::IfChanged,
@@ -134,6 +130,9 @@ impl Restore {
         };
         options.include = self.includes.read()?.0;
         options.exclude = self.excludes.read()?.0;
+        if !options.include.is_empty() && !options.exclude.is_empty() {
+            return Err(Failure::told("--include and --exclude cannot be used together"));
+        }
         options.delete = self.delete;
         options.dry_run = self.dry_run;
         options.verify = self.verify;
@@ -142,7 +141,7 @@ impl Restore {
         options.no_xattrs = self.no_xattr;
         options.no_special = self.no_special;
         options.ownership_by_name = self.ownership_by_name;
-        Ok((options, self.snapshot.clone().unwrap_or_default()))
+        Ok(options)
     }
 
     /// A restore must not write into the repository that it reads.
