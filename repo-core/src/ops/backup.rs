@@ -146,6 +146,8 @@ struct Run<'r> {
     source: &'r dyn Source,
     options: &'r BackupOptions,
     progress: &'r dyn Progress,
+    /// `None`: a dry run.
+    session: Option<Session>,
     store: Arc<Store>,
     start_ns: i64,
     lineage: Lineage,
@@ -159,19 +161,22 @@ impl<'r> Run<'r> {
         progress: &'r dyn Progress,
     ) -> Result<Self> {
         let start_ns = host::now_ns();
-        let store = repository.store()?;
+        let inner = &repository.inner;
+        // Registered before the store is looked at, so that nobody takes away what this run will rely on.
+        let session = match options.dry_run {
+            true => None,
+            false => Some(Session::register(&inner.backend, &inner.keys, &options.program)?),
+        };
+        let store = repository.fresh_store()?;
         let lineage = Lineage::find(repository, source, options)?;
-        Ok(Self { repository, source, options, progress, store, start_ns, lineage })
+        Ok(Self { repository, source, options, progress, session, store, start_ns, lineage })
     }
 
-    fn go(self) -> Result<BackupReport> {
-        if self.options.dry_run {
+    fn go(mut self) -> Result<BackupReport> {
+        let Some(session) = self.session.take() else {
             let (totals, sealing) = self.write(SnapshotId([0; 16]))?;
             return Ok(self.report(None, totals, sealing));
-        }
-        // Registered before the store is looked at, so that nobody takes away what this run will rely on.
-        let session = Session::register(&self.store, &self.options.program)?;
-        self.store.reload()?;
+        };
         let (totals, sealing) = self.write(session.id())?;
         let unchanged = self.lineage.parent.as_ref().is_some_and(|parent| parent.record.root.tree == totals.root.tree);
         if self.options.skip_if_unchanged && unchanged {

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::Run;
-use super::reading::{ATTEMPTS, FileJob, FileResult, Job, Piece, Reading, SEGMENT_BYTES, Stability, UNIT_BYTES, hole, read_fully};
+use super::reading::{
+    ATTEMPTS, FileJob, FileResult, Job, Piece, Reading, SEGMENT_BYTES, Stability, UNIT_BYTES, hole, read_fully,
+};
 use crate::error::{Error, Result};
 use crate::format::tree::{Content, ExtentKind, Metadata, Node, NodeKind, Timestamp, Xattrs};
 use crate::id::ChunkKind;
