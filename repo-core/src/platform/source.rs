@@ -21,7 +21,7 @@ pub mod handle;
 pub mod listing;
 
 pub use attributes::{
-    Attributes, SETTABLE_FLAGS, attributes_of_directory, attributes_of_file, attributes_of_other, attributes_of_passed,
+    Attributes, attributes_of_directory, attributes_of_file, attributes_of_other, attributes_of_passed,
 };
 pub use handle::{Access, Handle, Identity, Links, Pool};
 pub use listing::Listing;
