@@ -81,9 +81,8 @@ impl StoredFile {
 
     /// The extent that holds the position.
     fn extent(&mut self) -> Result<(u64, Extent)> {
-        let holds = |(start, extent): &(u64, Extent), position: u64| {
-            *start <= position && position - *start < extent.length
-        };
+        let holds =
+            |(start, extent): &(u64, Extent), position: u64| *start <= position && position - *start < extent.length;
         while self.extents.front().is_some_and(|(start, extent)| start.saturating_add(extent.length) <= self.position) {
             self.extents.pop_front();
         }
