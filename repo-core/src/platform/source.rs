@@ -36,6 +36,13 @@ pub fn path_of(bytes: Vec<u8>) -> PathBuf {
     PathBuf::from(std::ffi::OsString::from_vec(bytes))
 }
 
+/// The current directory, to which relative paths belong, as an absolute path without links.
+pub fn current_directory() -> io::Result<PathBuf> {
+    let path = rustix::process::getcwd(Vec::new())?.into_bytes();
+    // The kernel writes "(unreachable)" before a directory outside this process's root.
+    if path.starts_with(b"/") { Ok(path_of(path)) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
 /// What is said of an entry that is no longer the one that was looked at.
 pub fn replaced() -> io::Error {
     io::Error::other("something else has this name now: it was replaced while the tree was read")

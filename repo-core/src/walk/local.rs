@@ -108,7 +108,7 @@ impl LocalTree {
         if paths.is_empty() {
             return Err(Error::Usage("nothing to back up: no path was given".into()));
         }
-        let current = std::env::current_dir().map_err(|source| Error::Local {
+        let current = source::current_directory().map_err(|source| Error::Local {
             path: PathBuf::from("."),
             what: "finding the current directory",
             source,
