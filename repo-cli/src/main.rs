@@ -1,2 +1,31 @@
-//! `icecore`: parse, run, exit.
-fn main() {}
+//! `icecore`: parse, run, exit. What it says is in `output` and `exit`; what it does, one verb a file in `commands`.
+
+mod args;
+mod commands;
+mod context;
+mod exit;
+mod json;
+mod names;
+mod numbers;
+mod output;
+mod patterns;
+mod progress;
+mod secrets;
+mod selection;
+mod sources;
+mod time;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments = match args::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(problem) => return exit::usage(&problem, std::env::args_os().any(|argument| argument == "--json")),
+    };
+    let output = output::Output::new(&arguments.global);
+    let context = context::Context::new(arguments.global, output);
+    let result = commands::run(arguments.command, &context);
+    exit::finish(result, &context.output)
+}

@@ -7,9 +7,11 @@ mod keys;
 mod recovery;
 mod secret;
 mod slot;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use aead::{Domain, ObjectKeys, SEAL_OVERHEAD};
-pub use argon::{PasswordCost, wrapping_key};
+pub use argon::PasswordCost;
 pub use keys::{Keys, new_epoch_keys};
 pub(crate) use keys::{keyring_object, new_keyring_object};
 pub use secret::Secret;

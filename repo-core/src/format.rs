@@ -11,9 +11,13 @@ pub mod list;
 pub mod marker;
 pub mod node;
 pub mod pack;
+#[cfg(test)]
+mod properties;
 pub mod session;
 pub mod snapshot;
 pub mod tree;
+#[cfg(test)]
+mod vectors;
 pub mod xattrs;
 
 use crate::error::Corruption;

@@ -151,3 +151,153 @@ pub fn looks_incompressible(raw: &[u8]) -> bool {
     });
     !saves_enough(compressed_bytes.iter().sum(), 3 * PROBE_SAMPLE_BYTES)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::crypto::testing::{noise, text};
+
+    fn compress(raw: &[u8]) -> (Codec, Vec<u8>) {
+        let mut out = Vec::new();
+        let codec = FrameCodec::new(3).compress(raw, &mut out);
+        (codec, out)
+    }
+
+    fn decompress(codec: Codec, stored: &[u8], raw_length: usize) -> Result<Vec<u8>, Corruption> {
+        FrameCodec::new(3).decompress(codec, stored, raw_length)
+    }
+
+    #[test]
+    fn text_is_compressed_and_noise_is_not() {
+        let prose = text(1, 300_000);
+        let (codec, stored) = compress(&prose);
+        assert!(codec == Codec::Zstd && stored.len() < prose.len() / 2);
+        assert_eq!(decompress(codec, &stored, prose.len()).unwrap(), prose);
+        for length in [1, 100, 5_000, 70_000, 300_000] {
+            let random = noise(1, length);
+            assert_eq!(compress(&random), (Codec::Raw, random));
+        }
+    }
+
+    #[test]
+    fn the_probe_sees_start_middle_and_end() {
+        let random = noise(1, 1 << 20);
+        assert!(looks_incompressible(&random));
+        let last = random.len() - PROBE_SAMPLE_BYTES;
+        for offset in [0, last / 2, last] {
+            let mut sampled = random.clone();
+            sampled[offset..][..PROBE_SAMPLE_BYTES].fill(b'a');
+            assert!(!looks_incompressible(&sampled), "the sample at {offset}");
+        }
+        // Between the samples nothing is looked at: that is the bargain.
+        let mut between = random.clone();
+        between[PROBE_SAMPLE_BYTES..last / 2].fill(b'a');
+        assert!(looks_incompressible(&between));
+        assert_eq!(compress(&between).0, Codec::Raw);
+        assert!(!looks_incompressible(&random[..PROBE_MIN_BYTES - 1]));
+        assert!(looks_incompressible(&random[..PROBE_MIN_BYTES]));
+    }
+
+    /// 2 % of zeros in the middle are found by no sample of a frame below 64 KiB, only by the full pass.
+    #[test]
+    fn what_saves_less_than_three_percent_is_stored_raw() {
+        let mut raw = noise(1, 50_000);
+        raw[..1_000].fill(0);
+        assert_eq!(compress(&raw).0, Codec::Raw);
+        raw[..5_000].fill(0);
+        assert_eq!(compress(&raw).0, Codec::Zstd);
+    }
+
+    #[test]
+    fn what_stands_before_in_the_buffer_stays() {
+        for raw in [text(1, 10_000), noise(1, 10_000), noise(1, 100_000)] {
+            let mut out = b"before".to_vec();
+            let codec = FrameCodec::new(3).compress(&raw, &mut out);
+            assert_eq!(out[..6], *b"before");
+            assert_eq!(decompress(codec, &out[6..], raw.len()).unwrap(), raw);
+        }
+    }
+
+    #[test]
+    fn frames_say_their_length_and_carry_no_checksum() {
+        for level in [-5, 1, 3, 19, 22] {
+            let raw = text(1, 200_000);
+            let mut out = Vec::new();
+            FrameCodec::new(level).compress(&raw, &mut out);
+            let descriptor = out[4];
+            assert_eq!(descriptor & 0b100, 0, "no checksum");
+            assert_ne!(descriptor >> 6, 0, "content size in four bytes or more");
+            assert!(matches!(zstd_safe::get_frame_content_size(&out), Ok(Some(200_000))));
+        }
+    }
+
+    /// Level 22's own window is 2^27, for which this format's readers need not have memory.
+    #[test]
+    fn no_level_asks_for_a_window_over_8_mib() {
+        let mut out = Vec::new();
+        FrameCodec::new(22).compress(&vec![0; 9 << 20], &mut out);
+        let (descriptor, window) = (out[4], out[5]);
+        assert_eq!(descriptor & 0b10_0000, 0, "the window is less than the content");
+        assert!(10 + (window >> 3) <= 23, "2^{}", 10 + (window >> 3));
+    }
+
+    /// 64 MiB of zeros in some kilobytes, with all lengths that a liar might give.
+    #[test]
+    fn a_zip_bomb_is_refused_without_its_memory() {
+        let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 19).unwrap();
+        let mut codec = FrameCodec::new(3);
+        for says in [0, 1, 1_000, 16 << 20] {
+            let mut raw = Vec::new();
+            codec.decompress_into(Codec::Zstd, &bomb, says, &mut raw).unwrap_err();
+            assert!(raw.capacity() <= 16 << 20);
+        }
+        assert_eq!(codec.decompress(Codec::Zstd, &bomb, 64 << 20), Err(Corruption::OverLimit("frame length")));
+        // A frame that does not say its length, made by streaming, is none of ours.
+        let silent = zstd::encode_all(&[0; 1000][..], 3).unwrap();
+        codec.decompress(Codec::Zstd, &silent, 1000).unwrap_err();
+    }
+
+    #[test]
+    fn another_length_a_tail_or_a_cut_is_refused() {
+        for (codec, stored, length) in
+            [(Codec::Zstd, compress(&text(1, 5_000)).1, 5_000), (Codec::Raw, vec![7; 50], 50)]
+        {
+            decompress(codec, &stored, length).unwrap();
+            for wrong in [0, length - 1, length + 1] {
+                decompress(codec, &stored, wrong).unwrap_err();
+            }
+            decompress(codec, &stored[..stored.len() - 1], length).unwrap_err();
+            decompress(codec, &[&stored[..], &[0]].concat(), length).unwrap_err();
+            decompress(codec, &[&stored[..], &compress(&text(2, 100)).1].concat(), length).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_reused_buffer_holds_the_last_frame_only() {
+        let mut codec = FrameCodec::new(3);
+        let mut raw = Vec::new();
+        for length in [100_000, 50, 70_000] {
+            let prose = text(length as u64, length);
+            let (kind, stored) = compress(&prose);
+            codec.decompress_into(kind, &stored, length, &mut raw).unwrap();
+            assert_eq!(raw, prose);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damage_gives_an_error_or_other_bytes_but_never_a_panic(
+            place in 0..4_000_usize, bit in 0..8_u8, cut in 0..4_000_usize
+        ) {
+            let mut stored = compress(&text(1, 10_000)).1;
+            let place = place % stored.len();
+            stored[place] ^= 1 << bit;
+            if let Ok(raw) = decompress(Codec::Zstd, &stored, 10_000) {
+                prop_assert_eq!(raw.len(), 10_000);
+            }
+            prop_assert!(decompress(Codec::Zstd, &stored[..cut % stored.len()], 10_000).is_err());
+        }
+    }
+}

@@ -39,6 +39,12 @@ pub use walk::local::{LocalTree, LocalTreeOptions};
 pub use walk::reader::ReaderSource;
 pub use walk::{Details, Entries, Source, SourceDirectory, SourceEntry, SourceFile, Unreadable};
 
+/// What a program in front of this library needs of the machine it runs on.
+pub mod system {
+    pub use crate::platform::frontend::{create_private_file, path_from_bytes};
+    pub use crate::platform::host::{CurrentUser, current_user, host_name};
+}
+
 /// The back door for benches, fuzz targets and tests of this project. No promise of any kind.
 #[cfg(feature = "internals")]
 #[doc(hidden)]

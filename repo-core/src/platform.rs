@@ -2,6 +2,7 @@
 //! Linux first; another system replaces these files and no other.
 
 pub mod files;
+pub mod frontend;
 pub mod host;
 pub mod source;
 pub mod target;

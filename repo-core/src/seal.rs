@@ -3,8 +3,10 @@
 mod boxes;
 mod index;
 mod pack;
+#[cfg(test)]
+mod pack_tests;
 mod padding;
 
-pub use boxes::{has_checksum, open_box, open_keyring, seal_box, seal_keyring};
+pub use boxes::{open_box, open_keyring, seal_box, seal_keyring};
 pub use index::{open_index, seal_index};
 pub use pack::{FramePlace, PackBuilder, PackKeys, Part, SealedPack, has_name, verify_chunks};

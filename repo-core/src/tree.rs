@@ -5,6 +5,9 @@ mod list;
 mod read;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 pub use list::{ContentBuilder, Extents, extents};
 pub use read::{Nodes, find, nodes};
 pub use write::TreeBuilder;

@@ -299,7 +299,9 @@ impl<'a> Crashes<'a> {
 /// Directories made one after the other differ in nothing but their names: of a long run the ends and a few between are looked at.
 fn is_within_a_run_of_directories(operations: &[Operation], count: usize) -> bool {
     let is_made = |operation: &Operation| matches!(operation, Operation::MakeDirectory(_));
-    count >= 2 && count % 100 != 0 && operations.get(count - 2..=count).is_some_and(|near| near.iter().all(is_made))
+    count >= 2
+        && !count.is_multiple_of(100)
+        && operations.get(count - 2..=count).is_some_and(|near| near.iter().all(is_made))
 }
 
 /// A new directory, in memory where the system has that: thousands are made, and none has to outlive anything.
@@ -425,12 +427,13 @@ impl Disk {
 
     fn sync_directory(&mut self, path: &Path) {
         let number = self.find(path);
-        let (covered, changes) = self.changes.drain(..).partition(|change| change.directory == number);
+        let (covered, changes): (Vec<_>, Vec<_>) =
+            self.changes.drain(..).partition(|change| change.directory == number);
         self.changes = changes;
         let DiskNode::Directory { safe, .. } = &mut self.nodes[number] else {
             panic!("{} synced as a directory", path.display())
         };
-        for change in Vec::<Change>::from(covered) {
+        for change in covered {
             set(safe, &change);
         }
     }

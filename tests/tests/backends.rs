@@ -7,11 +7,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use icecore_tests::contract;
 use repo_core::internals::backend::Backend;
 use repo_core::internals::platform::files::{FileOperations, Found, SystemFiles};
-use repo_core::{BackendErrorKind, Listed, Local, Memory, ObjectName, PackId, PackKind, Prefix, Put, Removal, Span};
+use repo_core::{BackendErrorKind, Listed, Local, Memory, ObjectName, Prefix, Put, Removal, Span};
+use rustix::io::Errno;
 
 #[test]
 fn memory_keeps_the_contract() {
@@ -21,7 +23,7 @@ fn memory_keeps_the_contract() {
 #[test]
 fn local_keeps_the_contract() {
     let directory = tempfile::tempdir().unwrap();
-    contract::run(&fresh(&directory, |root| Local::new(root)));
+    contract::run(&fresh(&directory, Local::new));
 }
 
 #[test]
@@ -33,7 +35,7 @@ fn local_keeps_the_contract_without_privileges() {
 #[test]
 fn local_keeps_the_contract_by_hard_links() {
     let directory = tempfile::tempdir().unwrap();
-    contract::run(&fresh(&directory, |root| Local::with_operations(root, Arc::new(NoRename))));
+    contract::run(&fresh(&directory, |root| Local::with_operations(root, Failing::always(Step::Rename, Errno::INVAL))));
 }
 
 #[test]
@@ -70,7 +72,8 @@ fn what_is_planted_under_an_objects_name_is_never_read_nor_replaced() {
     let (root, secret) = (directory.path().join("root"), directory.path().join("secret"));
     let local = prepared(&root);
     fs::write(&secret, "not an object").unwrap();
-    let plants: [(&str, &dyn Fn(&Path)); 4] = [
+    type Plant<'a> = &'a dyn Fn(&Path);
+    let plants: [(&str, Plant<'_>); 4] = [
         ("symlink", &|path| symlink(&secret, path).unwrap()),
         ("dangling symlink", &|path| symlink("nowhere", path).unwrap()),
         ("directory", &|path| fs::create_dir(path).unwrap()),
@@ -160,6 +163,36 @@ fn a_file_blown_up_is_refused_before_memory_is_asked_for() {
     assert!(matches!(local.put_new(&name, vec![1].into()), Err(error) if error.kind == BackendErrorKind::Final));
 }
 
+/// Before it has its name, an object that failed was never there, and may be tried again.
+#[test]
+fn a_step_that_fails_before_the_name_leaves_nothing_behind() {
+    for step in [Step::Write, Step::SyncFile, Step::Rename] {
+        let directory = tempfile::tempdir().unwrap();
+        prepared(directory.path());
+        let local = Local::with_operations(directory.path(), Failing::times(step, Errno::IO, 1));
+        let error = local.put_new(&ObjectName::Format, b"whole".to_vec().into()).expect_err("it failed");
+        assert_eq!((error.kind, &*error.object), (BackendErrorKind::Final, "format"), "{step:?}");
+        assert_eq!(temporaries(directory.path()), 0, "{step:?}");
+        assert_eq!(list(&local, Prefix::All), [], "{step:?}");
+        assert_eq!(local.put_new(&ObjectName::Format, b"whole".to_vec().into()).unwrap(), Put::Created);
+    }
+}
+
+/// The system reports a lost write once. A second attempt that finds the name and syncs without an error must not say that the
+/// object is safe; another name may.
+#[test]
+fn an_object_whose_directory_could_not_be_synced_is_never_called_safe() {
+    let directory = tempfile::tempdir().unwrap();
+    prepared(directory.path());
+    let local = Local::with_operations(directory.path(), Failing::times(Step::SyncDirectory, Errno::IO, 1));
+    let name = ObjectName::Keyring(1);
+    for attempt in 0..3 {
+        assert!(local.put_new(&name, vec![1].into()).is_err(), "attempt {attempt}");
+    }
+    assert_eq!(local.put_new(&ObjectName::Keyring(2), vec![1].into()).unwrap(), Put::Created);
+    assert_eq!(temporaries(directory.path()), 0);
+}
+
 /// A full disk and one without inodes: said by kind and name, and nothing is left of the attempt.
 #[test]
 fn a_full_disk_leaves_nothing_behind() {
@@ -212,14 +245,40 @@ impl Drop for SmallDisk {
     }
 }
 
-/// A file system that has hard links alone.
-#[derive(Debug)]
-struct NoRename;
+/// A step of writing that can fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Write,
+    SyncFile,
+    Rename,
+    SyncDirectory,
+}
 
-impl FileOperations for NoRename {
-    fn rename_no_replace(&self, _from: &Path, _to: &Path) -> std::io::Result<()> {
-        Err(rustix::io::Errno::INVAL.into())
+/// The system's files, of which one step fails so many times.
+#[derive(Debug)]
+struct Failing {
+    step: Step,
+    error: Errno,
+    times: AtomicUsize,
+}
+
+impl Failing {
+    fn always(step: Step, error: Errno) -> Arc<Self> {
+        Self::times(step, error, usize::MAX)
     }
+
+    fn times(step: Step, error: Errno, times: usize) -> Arc<Self> {
+        Arc::new(Self { step, error, times: times.into() })
+    }
+
+    fn fail(&self, step: Step) -> std::io::Result<()> {
+        let fails = step == self.step
+            && self.times.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |times| times.checked_sub(1)).is_ok();
+        if fails { Err(self.error.into()) } else { Ok(()) }
+    }
+}
+
+impl FileOperations for Failing {
     fn make_directory(&self, path: &Path) -> std::io::Result<()> {
         SystemFiles.make_directory(path)
     }
@@ -227,10 +286,17 @@ impl FileOperations for NoRename {
         SystemFiles.create_new(path)
     }
     fn write(&self, path: &Path, file: &mut fs::File, bytes: &[u8]) -> std::io::Result<()> {
-        SystemFiles.write(path, file, bytes)
+        let half = self.fail(Step::Write).map_or(bytes.len() / 2, |()| bytes.len());
+        SystemFiles.write(path, file, &bytes[..half])?;
+        if half < bytes.len() { Err(self.error.into()) } else { Ok(()) }
     }
     fn fsync_file(&self, path: &Path, file: &fs::File) -> std::io::Result<()> {
+        self.fail(Step::SyncFile)?;
         SystemFiles.fsync_file(path, file)
+    }
+    fn rename_no_replace(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        self.fail(Step::Rename)?;
+        SystemFiles.rename_no_replace(from, to)
     }
     fn link(&self, file: &fs::File, from: &Path, to: &Path) -> std::io::Result<()> {
         SystemFiles.link(file, from, to)
@@ -239,6 +305,7 @@ impl FileOperations for NoRename {
         SystemFiles.unlink(path)
     }
     fn fsync_directory(&self, path: &Path) -> std::io::Result<()> {
+        self.fail(Step::SyncDirectory)?;
         SystemFiles.fsync_directory(path)
     }
     fn open(&self, path: &Path) -> std::io::Result<(fs::File, u64)> {
@@ -321,5 +388,5 @@ fn run_this(test: &str, command: &mut Command) {
 
 /// Past the test harness, which keeps what a passing test prints.
 fn warn(text: &str) {
-    writeln!(std::io::stderr(), "{text}").unwrap();
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
 }

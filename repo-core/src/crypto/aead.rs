@@ -142,3 +142,98 @@ pub(super) fn open_once(key: &[u8; 32], associated: &[u8], message: &[u8]) -> Re
         .map_err(|_| Corruption::Authentication)?;
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> ObjectKeys {
+        ObjectKeys::new(&[1; 32], Zeroizing::new([2; 32]), Zeroizing::new([3; 32]))
+    }
+
+    fn seal(domain: Domain, ordinal: u32, associated: &[u8], text: &[u8]) -> Vec<u8> {
+        let mut message = [&[0; 8], text, &[0; 16]].concat();
+        keys().seal_in_place(domain, ordinal, associated, &mut message);
+        message
+    }
+
+    fn open(domain: Domain, ordinal: u32, associated: &[u8], message: &[u8]) -> Result<Vec<u8>, Corruption> {
+        keys().open_in_place(domain, ordinal, associated, &mut message.to_vec()).map(|text| text.to_vec())
+    }
+
+    /// Computed by other implementations of BLAKE3 and AES-GCM.
+    #[test]
+    fn a_sealed_message_is_that_of_the_format_description() {
+        let message = seal(Domain::Frame, 0x01_02_03, b"bound", b"hello");
+        assert_eq!(hex::encode(message), GOLDEN);
+    }
+
+    const GOLDEN: &str = "3202211caf739b0e651c6b8f33ab4cbe9440b217ddf5f65efe42811333";
+
+    #[test]
+    fn what_was_sealed_opens() {
+        for length in [0, 1, 15, 16, 17, 100_000] {
+            let text = vec![7; length];
+            assert_eq!(open(Domain::Box, 0, b"", &seal(Domain::Box, 0, b"", &text)).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_message_opens_at_its_own_place_only() {
+        let message = seal(Domain::Frame, 1, b"bound", b"hello");
+        for (domain, ordinal, associated) in [
+            (Domain::Frame, 2, &b"bound"[..]),
+            (Domain::Frame, 1 | 1 << 16, b"bound"),
+            (Domain::Box, 1, b"bound"),
+            (Domain::Footer, 1, b"bound"),
+            (Domain::Frame, 1, b"boune"),
+            (Domain::Frame, 1, b""),
+        ] {
+            assert_eq!(open(domain, ordinal, associated, &message).unwrap_err(), Corruption::Authentication);
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed_and_shortening_too() {
+        let message = seal(Domain::Frame, 1, b"bound", b"hello");
+        for bit in 0..message.len() * 8 {
+            let mut changed = message.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            open(Domain::Frame, 1, b"bound", &changed).unwrap_err();
+        }
+        for length in 0..message.len() {
+            open(Domain::Frame, 1, b"bound", &message[..length]).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_nonce_depends_on_all_that_is_sealed() {
+        let iv = |domain, ordinal, associated: &[u8], text: &[u8]| {
+            <[u8; 8]>::try_from(&seal(domain, ordinal, associated, text)[..8]).unwrap()
+        };
+        let base = iv(Domain::Frame, 1, b"bound", b"hello");
+        assert_eq!(base, iv(Domain::Frame, 1, b"bound", b"hello"));
+        assert_ne!(base, iv(Domain::Frame, 1, b"bound", b"hellp"));
+        assert_ne!(base, iv(Domain::Frame, 1, b"bounc", b"hello"));
+        assert_ne!(base, iv(Domain::Frame, 2, b"bound", b"hello"));
+        assert_ne!(base, iv(Domain::Footer, 1, b"bound", b"hello"));
+    }
+
+    #[test]
+    fn an_ordinal_that_does_not_fit_the_nonce_is_refused() {
+        let too_large = open(Domain::Frame, 1 << 24, b"", &[0; 24]).unwrap_err();
+        assert_eq!(too_large, Corruption::OverLimit("frame ordinal"));
+    }
+
+    #[test]
+    fn the_random_step_of_padding_stays_below_its_bound_and_varies() {
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..=255 {
+            let keys = ObjectKeys::new(&[1; 32], Zeroizing::new([seed; 32]), Zeroizing::new([3; 32]));
+            let step = keys.padding_step(64);
+            assert!(step < 64 && keys.padding_step(1) == 0);
+            seen.insert(step);
+        }
+        assert!(seen.len() > 48, "256 draws meet most of 64 numbers");
+    }
+}

@@ -206,19 +206,24 @@ impl PurposeKey {
     /// The commitment and the keys that belong to a header's first 48 bytes: to its type, version, suite, flags, epoch
     /// and salt.
     fn expand(&self, keyed: &[u8; HEADER_KEYED_LENGTH]) -> (blake3::Hash, ObjectKeys) {
-        let mut hasher = blake3::Hasher::new_keyed(&self.0);
-        hasher.update(keyed);
-        let mut stream = hasher.finalize_xof();
-        let mut next = || {
+        let stream = self.stream(keyed);
+        let [object_key, commitment, pad_seed, iv_key] = std::array::from_fn(|part| {
             let mut key = Zeroizing::new([0; 32]);
-            stream.fill(key.as_mut());
+            key.copy_from_slice(&stream[part * 32..][..32]);
             key
-        };
-        let (object_key, commitment, pad_seed, iv_key) = (next(), next(), next(), next());
-        let keys = ObjectKeys::new(&object_key, pad_seed, iv_key);
-        stream.zeroize();
+        });
+        (blake3::Hash::from_bytes(*commitment), ObjectKeys::new(&object_key, pad_seed, iv_key))
+    }
+
+    /// `object key ‖ commitment ‖ padding seed ‖ key of the nonces' synthetic parts`.
+    fn stream(&self, keyed: &[u8; HEADER_KEYED_LENGTH]) -> Zeroizing<[u8; 128]> {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        let mut reader = hasher.update(keyed).finalize_xof();
+        let mut stream = Zeroizing::new([0; 128]);
+        reader.fill(stream.as_mut());
+        reader.zeroize();
         hasher.zeroize();
-        (blake3::Hash::from_bytes(*commitment), keys)
+        stream
     }
 }
 
@@ -240,4 +245,136 @@ pub(crate) fn new_keyring_object(root_key: &[u8; 32], plaintext: &[u8]) -> Resul
 /// The keys of a stored keyring.
 pub(crate) fn keyring_object(root_key: &[u8; 32], header: &Header) -> Result<ObjectKeys, Corruption> {
     PurposeKey(derive("keyring", root_key)).of_object(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::testing;
+
+    /// The commitment and object key of docs/format.md's example, whose header is that of version 1.
+    #[test]
+    fn an_object_key_is_that_of_the_format_description() {
+        let purpose_key = PurposeKey(derive("pack data", &testing::MASTER_KEY));
+        let header = hex::decode(
+            "52434f31010101000000000000000000404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f",
+        );
+        let stream = purpose_key.stream(header.unwrap().first_chunk().unwrap());
+        assert_eq!(hex::encode(&stream[..32]), "f22622dc0272b1c78601fffcd8a2fe8e6a1312884f2bca8c3c20d52da01e08be");
+        assert_eq!(hex::encode(&stream[32..64]), "66cc72e1c802111a5be5e33a89cab99c376308867c87131ae21e6da9bae6cd4d");
+    }
+
+    #[test]
+    fn derived_keys_are_those_of_the_format_description() {
+        for (purpose, key, expected) in [
+            ("id data", testing::ROOT_SECRET, "8a79a868ace634affab2d5ea211cb8c9a480a635de696795aa52fe47bc610b6b"),
+            ("id tree", testing::ROOT_SECRET, "f39d8445a96e98ba9f17285f18d2d252c774fccccbc907a865572b12d0ddb705"),
+            ("tree split", testing::ROOT_SECRET, "abb2d683a4201269b12f5c91b3e3b9cca8365f5cd10d316260cecbfebb82a1a3"),
+            ("pack data", testing::MASTER_KEY, "ff6718bbf22c01b3592e344991b0714ee6d4eab1f5248f938d856859c0511d87"),
+            ("snapshot", testing::MASTER_KEY, "d05063ac6d8d957dd4fdb5624612c3fb02d0b7694cdb34411b66e4c55d763548"),
+        ] {
+            assert_eq!(hex::encode(*derive(purpose, &key)), expected, "{purpose}");
+        }
+        let epoch = new_epoch_keys(&testing::MASTER_KEY);
+        assert_eq!(epoch.iter().find(|(number, _)| *number == 4).unwrap().1, *derive("snapshot", &testing::MASTER_KEY));
+    }
+
+    #[test]
+    fn the_gear_table_is_that_of_the_format_description() {
+        let keys = testing::keys();
+        let gear = keys.gear();
+        assert_eq!(gear[..3], [0xde45_f9dc_d489_730e, 0x9887_17eb_0daa_ad3a, 0x827a_b93c_af39_0519]);
+        assert_eq!(gear[255], 0x2153_ab62_b2cf_8044);
+    }
+
+    #[test]
+    fn a_chunk_id_is_that_of_the_format_description_and_differs_by_kind_and_repository() {
+        let keys = testing::keys();
+        let id = keys.chunk_id(ChunkKind::Data, b"hello");
+        assert_eq!(id.to_string(), "935f93e3f8b9497140b93918ddb6d02f2108c0e2ba8ce99f165b69645980615c");
+        let mut ids: Vec<_> = ChunkKind::ALL.map(|kind| keys.chunk_id(kind, b"hello")).to_vec();
+        ids.push(testing::other_keys().chunk_id(ChunkKind::Data, b"hello"));
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 5);
+    }
+
+    #[test]
+    fn every_purpose_has_a_key_of_its_own() {
+        let keys = testing::keys();
+        let (header, _) = keys.new_object(Purpose::PackData, ObjectType::DataPack, &[1; 16], 0).unwrap();
+        for purpose in [Purpose::PackMeta, Purpose::Index, Purpose::Snapshot, Purpose::Session, Purpose::Config] {
+            assert_eq!(keys.of_object(purpose, &header).unwrap_err(), Corruption::Authentication);
+        }
+        keys.of_object(Purpose::PackData, &header).unwrap();
+    }
+
+    #[test]
+    fn any_change_of_a_header_is_refused_by_its_commitment() {
+        let keys = testing::keys();
+        let (header, _) = keys.new_object(Purpose::Index, ObjectType::Index, &[1; 16], 0).unwrap();
+        let changes: [fn(&mut Header); 4] = [
+            |header| header.object_type = ObjectType::DataPack,
+            |header| header.padded = false,
+            |header| header.salt[31] ^= 1,
+            |header| header.commitment[0] ^= 0x80,
+        ];
+        for change in changes {
+            let mut changed = header.clone();
+            change(&mut changed);
+            assert_eq!(keys.of_object(Purpose::Index, &changed).unwrap_err(), Corruption::Authentication);
+        }
+        let later = Header { key_epoch: 9, ..header };
+        let unknown = Corruption::Unknown { field: "key epoch", value: 9 };
+        assert_eq!(keys.of_object(Purpose::Index, &later).unwrap_err(), unknown);
+    }
+
+    #[test]
+    fn objects_of_an_older_epoch_open_and_new_ones_are_of_the_newest() {
+        let mut keyring = testing::keyring(testing::ROOT_SECRET, testing::MASTER_KEY);
+        let old = Keys::from_keyring(&keyring).unwrap();
+        let (header, _) = old.new_object(Purpose::Session, ObjectType::Session, &[1; 16], 0).unwrap();
+        let mut newer = keyring.epochs[0].clone();
+        newer.epoch = 3;
+        newer.keys = new_epoch_keys(&[9; 32]);
+        keyring.epochs.push(newer);
+        let rotated = Keys::from_keyring(&keyring).unwrap();
+        rotated.of_object(Purpose::Session, &header).unwrap();
+        let (header, _) = rotated.new_object(Purpose::Session, ObjectType::Session, &[1; 16], 0).unwrap();
+        assert_eq!((header.key_epoch, rotated.newest_epoch()), (3, 3));
+        old.of_object(Purpose::Session, &header).unwrap_err();
+    }
+
+    #[test]
+    fn a_salt_repeats_only_if_randomness_writer_and_counter_all_do() {
+        let keys = testing::keys().with_randomness(testing::stuck);
+        let salt = |writer: u8, counter| {
+            keys.new_object(Purpose::Index, ObjectType::Index, &[writer; 16], counter).unwrap().0.salt
+        };
+        assert_eq!(salt(1, 1), salt(1, 1));
+        assert_ne!(salt(1, 1), salt(1, 2));
+        assert_ne!(salt(1, 1), salt(2, 1));
+        let working = testing::keys();
+        let salt = || working.new_object(Purpose::Index, ObjectType::Index, &[1; 16], 1).unwrap().0.salt;
+        assert_ne!(salt(), salt());
+    }
+
+    /// One name in 256 ends a node; the rule is the same for ever.
+    #[test]
+    fn tree_splits_are_rare_and_fixed() {
+        let keys = testing::keys();
+        let splits: Vec<u32> =
+            (0_u32..2000).filter(|number| keys.splits_tree_after(number.to_string().as_bytes())).collect();
+        assert_eq!(splits, TREE_SPLITS);
+    }
+
+    const TREE_SPLITS: [u32; 12] = [273, 349, 463, 551, 576, 608, 799, 803, 1043, 1071, 1256, 1511];
+
+    #[test]
+    fn a_series_depends_on_its_label_and_repository() {
+        let keys = testing::keys();
+        assert_eq!(keys.series(b"host"), keys.series(b"host"));
+        assert_ne!(keys.series(b"host"), keys.series(b"host2"));
+        assert_ne!(keys.series(b"host"), testing::other_keys().series(b"host"));
+    }
 }

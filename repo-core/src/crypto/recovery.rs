@@ -150,3 +150,107 @@ fn wrong_length(text: &str, letters_found: usize) -> String {
         _ => format!("the recovery kit has {letters_found} letters and digits, not {}", LINES * LINE_DIGITS),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::testing::counting_from;
+
+    fn kit() -> Zeroizing<String> {
+        encode(&counting_from(0), RepositoryId([0xab; 16]))
+    }
+
+    /// The five lines without comments and labels.
+    fn lines() -> Vec<String> {
+        data_lines(&kit()).map(|line| letters(line).collect()).collect()
+    }
+
+    fn error(text: &str) -> String {
+        decode(text).unwrap_err()
+    }
+
+    #[test]
+    fn a_kit_reads_as_it_is_written_down_here() {
+        assert_eq!(kit().as_str(), GOLDEN);
+    }
+
+    const GOLDEN: &str = "\
+# icecore recovery kit
+# repository abababababababababababababababab
+# Whoever has these five lines and the repository can read everything in it.
+1: 000G 40R4 0M30 EEPB
+2: 104G M2RC 1M70 ZVMX
+3: 208H 44RM 2MB1 FTW7
+4: 30CH M6RW 3MF1 YAYA
+5: QP1F AS10 J3RP 2MTV
+# end of the recovery kit
+";
+
+    #[test]
+    fn a_kit_gives_the_key_back() {
+        for seed in 0..=255_u8 {
+            let key = *blake3::hash(&[seed]).as_bytes();
+            assert_eq!(*decode(&encode(&key, RepositoryId([0; 16]))).unwrap(), key);
+        }
+    }
+
+    #[test]
+    fn space_case_comments_labels_and_lookalikes_do_not_matter() {
+        let key = counting_from(0);
+        let joined = lines().concat();
+        let variants = [
+            joined.clone(),
+            joined.to_lowercase(),
+            lines().join("\r\n"),
+            joined.replace('0', "O").replace('1', "l"),
+            joined.replace('1', "I").replace('0', "o"),
+            kit().replace(' ', "").replace("#icecorerecoverykit", "# kept in the blue folder"),
+            kit().replace(' ', "-").replace("#-", "# "),
+            format!("\u{feff}\n\t {}  \n\n", kit().replace(' ', "\t ")),
+            // Broken into other lines than it was printed in.
+            joined.as_bytes().chunks(7).map(|group| str::from_utf8(group).unwrap()).collect::<Vec<_>>().join("\n"),
+        ];
+        for variant in variants {
+            assert_eq!(decode(&variant).as_deref(), Ok(&key), "{variant}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_letter_is_found_and_its_line_named() {
+        for (number, line) in lines().iter().enumerate() {
+            for place in 0..LINE_DIGITS {
+                let mut wrong = lines();
+                let replacement = if line.as_bytes()[place] == b'7' { "8" } else { "7" };
+                wrong[number].replace_range(place..=place, replacement);
+                let expected = format!("line {} of the recovery kit is mistyped or damaged", number + 1);
+                assert_eq!(error(&wrong.join("\n")), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn exchanged_lines_letters_missing_and_foreign_letters_are_named() {
+        let mut exchanged = lines();
+        exchanged.swap(1, 2);
+        assert_eq!(error(&exchanged.join("\n")), "line 2 of the recovery kit is mistyped or damaged");
+        let mut short = lines();
+        short[3].pop();
+        assert_eq!(error(&short.join("\n")), "line 4 of the recovery kit has 15 letters and digits, not 16");
+        let mut long = lines();
+        long[0].push('A');
+        assert_eq!(error(&long.join("\n")), "line 1 of the recovery kit has 17 letters and digits, not 16");
+        assert_eq!(error(&lines()[..4].join("\n")), "the recovery kit has 64 letters and digits, not 80");
+        assert_eq!(error(""), "the recovery kit has 0 letters and digits, not 80");
+        let mut foreign = lines();
+        foreign[2].replace_range(0..1, "U");
+        assert_eq!(error(&foreign.join("\n")), "line 3 of the recovery kit has 'U', which no line has");
+    }
+
+    #[test]
+    fn lines_of_two_kits_do_not_pass_for_one() {
+        let other = encode(&[9; 32], RepositoryId([0xab; 16]));
+        let mut mixed = lines();
+        mixed[0] = letters(data_lines(&other).next().unwrap()).collect();
+        assert_eq!(error(&mixed.join("\n")), "the lines of the recovery kit do not belong together");
+    }
+}

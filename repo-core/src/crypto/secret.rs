@@ -90,3 +90,52 @@ fn hex_key(digits: &[u8]) -> Option<SecretKey> {
     }
     Some(key)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key_of(contents: &[u8]) -> Option<[u8; 32]> {
+        match Secret::from_key_file(contents) {
+            Ok(Secret::Key(key)) => Some(*key),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_generated_key_file_reads_back() {
+        let (secret, text) = Secret::generate_key().unwrap();
+        let Secret::Key(key) = secret else { panic!("a key") };
+        assert_eq!(key_of(text.as_bytes()), Some(*key));
+        assert_eq!(text.trim_end(), hex::encode(*key));
+    }
+
+    #[test]
+    fn a_key_file_is_32_bytes_or_64_digits() {
+        let digits = "0123456789abcdef".repeat(4);
+        let key = <[u8; 32]>::try_from(hex::decode(&digits).unwrap()).unwrap();
+        for good in [digits.clone(), format!("{digits}\n"), format!("{digits}\r\n"), digits.to_uppercase()] {
+            assert_eq!(key_of(good.as_bytes()), Some(key), "{good:?}");
+        }
+        assert_eq!(key_of(&key), Some(key));
+        let bad = [
+            String::new(),
+            digits[1..].to_owned(),
+            format!("{digits}0"),
+            format!("{digits}\n\n"),
+            format!(" {digits}"),
+            digits.replace('a', "g"),
+            digits.replacen("01", "+1", 1),
+        ];
+        for bad in bad {
+            assert_eq!(key_of(bad.as_bytes()), None, "{bad:?}");
+        }
+        assert_eq!(key_of(&[1; 31]), None);
+        assert_eq!(key_of(&[1; 33]), None);
+    }
+
+    #[test]
+    fn secrets_do_not_show_themselves() {
+        assert_eq!(format!("{:?}", Secret::password("hunter2")), "Secret(hidden)");
+    }
+}

@@ -111,3 +111,76 @@ impl Config {
         check_extensions(&self.extensions)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::sample_config;
+    use super::*;
+
+    fn with(change: impl FnOnce(&mut Config)) -> Result<(), Corruption> {
+        let mut config = sample_config();
+        change(&mut config);
+        Config::decode(&config.encode()).map(|read| assert_eq!(read, config))
+    }
+
+    #[test]
+    fn parameters_that_fastcdc_cannot_cut_by_are_refused() {
+        const MALFORMED: Result<(), Corruption> = Err(Corruption::Malformed("chunker parameters"));
+        let chunker = |min_bytes, average_bytes, max_bytes| {
+            with(|config| config.chunker = ChunkerParameters { min_bytes, average_bytes, max_bytes, ..config.chunker })
+        };
+        assert_eq!(chunker(64, 256, 1024), Ok(()));
+        assert_eq!(chunker(1 << 20, 4 << 20, 16 << 20), Ok(()));
+        assert_eq!(chunker(65536, 65536, 65536), Ok(()));
+        assert_eq!(chunker(32, 256, 1024), MALFORMED);
+        assert_eq!(chunker(64, 128, 1024), MALFORMED);
+        assert_eq!(chunker(64, 256, 512), MALFORMED);
+        assert_eq!(chunker(1 << 20, 4 << 20, 32 << 20), MALFORMED);
+        assert_eq!(chunker(1 << 20, 8 << 20, 16 << 20), MALFORMED);
+        assert_eq!(chunker(2 << 20, 4 << 20, 16 << 20), MALFORMED);
+        assert_eq!(chunker(131_072, 65_536, 524_288), MALFORMED);
+        assert_eq!(chunker(32_768, 131_072, 65_536), MALFORMED);
+        assert_eq!(chunker(0, 131_072, 524_288), MALFORMED);
+        assert_eq!(chunker(32_768, 131_070, 524_288), MALFORMED);
+        assert_eq!(with(|config| config.chunker.normalization = 4), MALFORMED);
+        let unknown = Err(Corruption::Unknown { field: "chunker", value: 2 });
+        assert_eq!(with(|config| config.chunker.algorithm = 2), unknown);
+    }
+
+    #[test]
+    fn the_other_parameters_have_bounds() {
+        const MALFORMED: Result<(), Corruption> = Err(Corruption::Malformed("config"));
+        for (level, expected) in [(1, Ok(())), (19, Ok(())), (0, MALFORMED), (20, MALFORMED), (-1, MALFORMED)] {
+            assert_eq!(with(|config| config.level = level), expected);
+        }
+        let mib = 1 << 20;
+        for (bytes, expected) in [(4096, Ok(())), (8 * mib, Ok(())), (4095, MALFORMED), (8 * mib + 1, MALFORMED)] {
+            assert_eq!(with(|config| config.frame.target_bytes = bytes), expected);
+        }
+        for (bytes, expected) in [(65536, Ok(())), (512 * mib, Ok(())), (65535, MALFORMED), (512 * mib + 1, MALFORMED)]
+        {
+            assert_eq!(with(|config| config.pack_data_bytes = bytes), expected);
+            assert_eq!(with(|config| config.pack_meta_bytes = bytes), expected);
+        }
+        assert_eq!(with(|config| config.generation = 0), MALFORMED);
+    }
+
+    #[test]
+    fn features_of_later_builds_are_refused_where_readers_must_know_them() {
+        let unknown = |field, value| Err(Corruption::Unknown { field, value });
+        assert_eq!(with(|config| config.incompatible = 4), unknown("feature that readers must know", 4));
+        assert_eq!(with(|config| config.read_only_compatible = 4), Ok(()));
+        assert_eq!(with(|config| config.compatible = 4), Ok(()));
+        assert_eq!(with(|config| config.frame.isolation = 2), unknown("frame isolation", 2));
+        assert_eq!(with(|config| config.padding = 2), unknown("padding", 2));
+    }
+
+    #[test]
+    fn extensions_ascend_and_critical_ones_are_refused() {
+        let tags = |tags: &[u16]| with(|config| config.extensions = tags.iter().map(|tag| (*tag, vec![])).collect());
+        assert_eq!(tags(&[1, 2, 0x7fff]), Ok(()));
+        assert_eq!(tags(&[2, 1]), Err(Corruption::Malformed("order of extensions")));
+        assert_eq!(tags(&[1, 1]), Err(Corruption::Malformed("order of extensions")));
+        assert_eq!(tags(&[1, 0x8001]), Err(Corruption::Unknown { field: "critical extension", value: 0x8001 }));
+    }
+}

@@ -108,3 +108,45 @@ impl Header {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::vector;
+    use super::*;
+
+    /// The golden header with one byte changed.
+    fn with(offset: usize, value: u8) -> Result<Header, Corruption> {
+        let mut bytes = vector!("header");
+        bytes[offset] = value;
+        Header::decode(&bytes)
+    }
+
+    fn unknown(field: &'static str, value: u64) -> Result<Header, Corruption> {
+        Err(Corruption::Unknown { field, value })
+    }
+
+    #[test]
+    fn what_this_build_does_not_know_is_refused_by_name() {
+        assert_eq!(with(0, b'X'), Err(Corruption::Magic));
+        assert_eq!(with(5, 1), unknown("format version", 1));
+        assert_eq!(with(6, 0), unknown("suite", 0));
+        assert_eq!(with(6, 2), unknown("suite", 2));
+        assert_eq!(with(7, 3), unknown("header flag", 2));
+        assert_eq!(with(12, 1), unknown("header extension of length", 1));
+        assert_eq!(with(13, 1), unknown("header extension of length", 256));
+        assert_eq!(with(14, 1), Err(Corruption::Malformed("zero bytes")));
+        assert_eq!(with(15, 1), Err(Corruption::Malformed("zero bytes")));
+    }
+
+    #[test]
+    fn reserved_types_are_unknown_and_types_of_other_layouts_out_of_place() {
+        for number in 0..=255 {
+            let expected = match number {
+                1..=5 | 10 | 11 => Ok(number),
+                13 | 15 => Err(Corruption::WrongType(number)),
+                _ => Err(Corruption::Unknown { field: "object type", value: number.into() }),
+            };
+            assert_eq!(with(4, number).map(|header| header.object_type as u8), expected);
+        }
+    }
+}

@@ -197,3 +197,70 @@ fn decode_chunks(
     }
     Ok(chunks)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::sample_block;
+    use super::*;
+
+    fn with(change: impl FnOnce(&mut IndexBlock)) -> Result<(), Corruption> {
+        let mut block = sample_block();
+        change(&mut block);
+        IndexBlock::decode(&block.encode()).map(|read| assert_eq!(read, block))
+    }
+
+    #[test]
+    fn rows_point_to_rows_that_are_there() {
+        let no_pack = Err(Corruption::Malformed("index block: no such pack"));
+        assert_eq!(with(|block| block.frames[2].pack = 2), no_pack);
+        let no_frame = Err(Corruption::Malformed("index block: no such frame"));
+        assert_eq!(with(|block| block.chunks[0].frame = 3), no_frame);
+    }
+
+    #[test]
+    fn frames_ascend_and_lie_in_their_packs() {
+        const ORDER: Result<(), Corruption> = Err(Corruption::Malformed("order of frames"));
+        const PLACE: Result<(), Corruption> = Err(Corruption::Malformed("place of a frame"));
+        assert_eq!(with(|block| block.frames[1].ordinal = 0), ORDER);
+        assert_eq!(with(|block| block.frames[2].ordinal = 65_535), ORDER);
+        assert_eq!(with(|block| block.frames[1].offset = 203), ORDER);
+        assert_eq!(with(|block| block.frames.swap(1, 2)), ORDER);
+        assert_eq!(with(|block| block.frames[1].offset = 5384), PLACE);
+        assert_eq!(with(|block| block.frames[0].offset = 79), PLACE);
+        assert_eq!(
+            with(|block| block.frames[0].raw_length = u32::MAX),
+            Err(Corruption::OverLimit("length of a frame"))
+        );
+    }
+
+    #[test]
+    fn chunks_ascend_lie_in_their_frames_and_are_of_the_packs_kind() {
+        const ORDER: Result<(), Corruption> = Err(Corruption::Malformed("order of chunks"));
+        const PLACE: Result<(), Corruption> = Err(Corruption::Malformed("place of a chunk"));
+        assert_eq!(with(|block| block.chunks.swap(0, 1)), ORDER);
+        assert_eq!(with(|block| block.chunks[0].length = 301), PLACE);
+        assert_eq!(with(|block| block.chunks[0].length = 0), PLACE);
+        assert_eq!(with(|block| block.chunks[0].offset = u32::MAX), PLACE);
+        assert_eq!(with(|block| block.chunks[0].kind = ChunkKind::Tree), PLACE);
+        assert_eq!(with(|block| block.chunks[3].kind = ChunkKind::Data), PLACE);
+        assert_eq!(with(|block| block.chunks[3].kind = ChunkKind::Xattr), Ok(()));
+    }
+
+    #[test]
+    fn one_chunk_may_have_several_places() {
+        assert_eq!(with(|block| block.chunks[1].id = block.chunks[0].id), Ok(()));
+    }
+
+    #[test]
+    fn counts_are_checked_before_anything_is_reserved() {
+        for (offset, what) in [(0, "count of chunks"), (4, "count of packs"), (8, "count of frames")] {
+            let mut bytes = sample_block().encode();
+            bytes[offset..offset + 4].fill(0xff);
+            assert_eq!(IndexBlock::decode(&bytes), Err(Corruption::OverLimit(what)));
+            bytes[offset..offset + 4].copy_from_slice(&60_000_u32.to_le_bytes());
+            assert_eq!(IndexBlock::decode(&bytes), Err(Corruption::Truncated), "{what}");
+        }
+        let long = vec![0; INDEX_BLOCK_BYTES_MAX + 1];
+        assert_eq!(IndexBlock::decode(&long), Err(Corruption::OverLimit("index block")));
+    }
+}

@@ -185,3 +185,74 @@ impl SlotBody {
         Ok(Self { root_key, keyring_generation, label })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::vector;
+    use super::*;
+
+    fn with_costs(memory_kib: u32, passes: u32, lanes: u32) -> Result<KeySlot, Corruption> {
+        let slot = KeySlot::decode(&vector!("key_slot_argon2id")).unwrap();
+        KeySlot::decode(&KeySlot { derivation: Derivation::Argon2id { memory_kib, passes, lanes }, ..slot }.encode())
+    }
+
+    #[test]
+    fn costs_out_of_bounds_are_refused_and_those_at_the_bounds_are_not() {
+        const MIB: u32 = 1024;
+        for (memory, passes, lanes) in [(19 * MIB, 1, 1), (4096 * MIB, 4, 64), (256 * MIB, 64, 4)] {
+            assert!(with_costs(memory, passes, lanes).is_ok(), "{memory} {passes} {lanes}");
+        }
+        let refused = [
+            (19 * MIB - 1, 3, 4),
+            (4096 * MIB + 1, 1, 1),
+            (64 * MIB, 0, 4),
+            (64 * MIB, 65, 4),
+            (64 * MIB, 3, 0),
+            (64 * MIB, 3, 65),
+            (256 * MIB + 1, 64, 4),
+            (u32::MAX, u32::MAX, u32::MAX),
+        ];
+        for (memory, passes, lanes) in refused {
+            let expected = Err(Corruption::OverLimit("cost of the password derivation"));
+            assert_eq!(with_costs(memory, passes, lanes), expected, "{memory} {passes} {lanes}");
+        }
+    }
+
+    /// A golden slot with one byte changed and its hash made right again.
+    fn with(offset: usize, value: u8) -> Result<KeySlot, Corruption> {
+        let mut bytes = vector!("key_slot_raw");
+        bytes[offset] = value;
+        let (checked, checksum) = bytes.split_last_chunk_mut::<32>().unwrap();
+        *checksum = *blake3::hash(checked).as_bytes();
+        KeySlot::decode(&bytes)
+    }
+
+    #[test]
+    fn what_this_build_does_not_know_is_refused_by_name() {
+        assert_eq!(with(4, 15), Err(Corruption::WrongType(15)));
+        assert_eq!(with(5, 1), Err(Corruption::Unknown { field: "format version", value: 1 }));
+        assert_eq!(with(6, 3), Err(Corruption::Unknown { field: "key derivation", value: 3 }));
+        assert_eq!(with(7, 1), Err(Corruption::Unknown { field: "key slot flag", value: 1 }));
+        assert_eq!(with(8, 1), Err(Corruption::Malformed("key slot")));
+        assert_eq!(with(20, 1), Err(Corruption::Malformed("zero bytes")));
+        assert_eq!(with(128, 17), Err(Corruption::Malformed("key slot")));
+    }
+
+    #[test]
+    fn a_label_fills_the_body_and_no_more() {
+        let body =
+            |length| SlotBody { root_key: Zeroizing::new([7; 32]), keyring_generation: 1, label: "l".repeat(length) };
+        let full = body(LABEL_BYTES_MAX);
+        assert_eq!(SlotBody::decode(&*full.encode().unwrap()), Ok(full));
+        assert!(body(LABEL_BYTES_MAX + 1).encode().is_none());
+        let mut bytes = *body(3).encode().unwrap();
+        bytes[255] = 1;
+        assert_eq!(SlotBody::decode(&bytes), Err(Corruption::Malformed("zero bytes")));
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let body = SlotBody { root_key: Zeroizing::new([0xab; 32]), keyring_generation: 1, label: "x".into() };
+        assert_eq!(format!("{body:?}"), "SlotBody { label: \"x\", secrets hidden }");
+    }
+}

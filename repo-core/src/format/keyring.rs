@@ -59,6 +59,12 @@ pub struct SlotEntry {
     pub created_ms: u64,
 }
 
+impl std::fmt::Debug for Epoch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Epoch {{ epoch: {}, secrets hidden }}", self.epoch)
+    }
+}
+
 impl std::fmt::Debug for Keyring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Keyring {{ generation: {}, secrets hidden }}", self.generation)
@@ -113,5 +119,53 @@ impl Keyring {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::sample_keyring;
+    use super::*;
+
+    fn with(change: impl FnOnce(&mut Keyring)) -> Result<(), Corruption> {
+        let mut keyring = sample_keyring();
+        change(&mut keyring);
+        Keyring::decode(&keyring.encode()).map(|read| assert_eq!(read, keyring))
+    }
+
+    #[test]
+    fn epochs_and_their_keys_ascend() {
+        const MALFORMED: Result<(), Corruption> = Err(Corruption::Malformed("keyring"));
+        let second = |keyring: &Keyring, epoch| Epoch { epoch, ..keyring.epochs[0].clone() };
+        assert_eq!(with(|keyring| keyring.epochs.push(second(keyring, 1))), Ok(()));
+        assert_eq!(with(|keyring| keyring.epochs.push(second(keyring, 0))), MALFORMED);
+        assert_eq!(with(|keyring| keyring.epochs.clear()), MALFORMED);
+        assert_eq!(with(|keyring| keyring.epochs[0].keys.swap(0, 1)), MALFORMED);
+        assert_eq!(with(|keyring| keyring.epochs[0].keys.push((99, [1; 32]))), Ok(()));
+        assert_eq!(with(|keyring| keyring.generation = 0), MALFORMED);
+        let unknown = Err(Corruption::Unknown { field: "state of a key epoch", value: 3 });
+        assert_eq!(with(|keyring| keyring.epochs[0].state = 3), unknown);
+    }
+
+    #[test]
+    fn slots_are_unique_and_of_known_kinds() {
+        let twice = Err(Corruption::Malformed("keyring: a key slot twice"));
+        assert_eq!(with(|keyring| keyring.slots.push(keyring.slots[0].clone())), twice);
+        assert_eq!(with(|keyring| keyring.slots.reverse()), Ok(()));
+        for kind in [0, 4] {
+            let unknown = Err(Corruption::Unknown { field: "kind of a key slot", value: kind.into() });
+            assert_eq!(with(|keyring| keyring.slots[0].kind = kind), unknown);
+        }
+        let unknown = Err(Corruption::Unknown { field: "role of a key slot", value: 1 });
+        assert_eq!(with(|keyring| keyring.slots[0].role = 1), unknown);
+        assert_eq!(with(|keyring| keyring.slots[0].label = "l".repeat(214)), Ok(()));
+        assert_eq!(with(|keyring| keyring.slots[0].label = "l".repeat(215)), Err(Corruption::OverLimit("label")));
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let keyring = sample_keyring();
+        assert_eq!(format!("{keyring:?}"), "Keyring { generation: 2, secrets hidden }");
+        assert_eq!(format!("{:?}", keyring.epochs[0]), "Epoch { epoch: 0, secrets hidden }");
     }
 }

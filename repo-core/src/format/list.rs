@@ -128,3 +128,53 @@ fn decode_branch(cursor: &mut Cursor<'_>, level: u8, count: usize) -> Result<Lis
     }
     Ok(ListNode::Branch { level, children })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::vector;
+    use super::*;
+
+    /// A golden node with bytes changed.
+    fn patched(mut bytes: Vec<u8>, offset: usize, change: &[u8]) -> Result<ListNode, Corruption> {
+        bytes[offset..][..change.len()].copy_from_slice(change);
+        ListNode::decode(&bytes)
+    }
+
+    #[test]
+    fn extents_of_a_leaf_are_refused_if_no_writer_makes_them() {
+        let leaf = |offset, change: &[u8]| patched(vector!("list_leaf"), offset, change);
+        const EXTENT: Result<ListNode, Corruption> = Err(Corruption::Malformed("extent"));
+        let chunk = Err(Corruption::OverLimit("length of a chunk"));
+        assert_eq!(leaf(8 + 32, &0_u64.to_le_bytes()), EXTENT);
+        assert!(leaf(8 + 32, &(16_u64 << 20).to_le_bytes()).is_ok());
+        assert_eq!(leaf(8 + 32, &((16_u64 << 20) + 1).to_le_bytes()), chunk);
+        assert_eq!(leaf(8 + 48, &[1]), EXTENT); // a zero extent with an id
+        assert_eq!(leaf(8 + 40, &[3]), Err(Corruption::Unknown { field: "kind of an extent", value: 3 }));
+        assert_eq!(leaf(8 + 41, &[1]), Err(Corruption::Malformed("zero bytes")));
+        let long = Err(Corruption::OverLimit("length of a file"));
+        assert_eq!(leaf(8 + 96 + 32, &(i64::MAX as u64).to_le_bytes()), long);
+        assert_eq!(leaf(8 + 96 + 32, &u64::MAX.to_le_bytes()), long);
+    }
+
+    #[test]
+    fn sums_of_a_branch_do_not_overflow() {
+        let branch = |offset, change: u64| patched(vector!("list_branch"), offset, &change.to_le_bytes());
+        assert_eq!(branch(8 + 32, u64::MAX), Err(Corruption::OverLimit("length of a file")));
+        assert_eq!(branch(8 + 32, i64::MAX as u64), Err(Corruption::OverLimit("length of a file")));
+        assert_eq!(branch(8 + 40, u64::MAX), Err(Corruption::OverLimit("count of chunks")));
+        assert_eq!(branch(8 + 32, 0), Err(Corruption::Malformed("list node: empty child")));
+    }
+
+    #[test]
+    fn versions_levels_and_counts_have_bounds() {
+        let branch = |offset, change: &[u8]| patched(vector!("list_branch"), offset, change);
+        assert_eq!(branch(0, &[2]), Err(Corruption::Unknown { field: "list node version", value: 2 }));
+        assert!(branch(1, &[6]).is_ok());
+        assert_eq!(branch(1, &[7]), Err(Corruption::OverLimit("level of a list")));
+        assert_eq!(branch(2, &[1]), Err(Corruption::Malformed("zero bytes")));
+        assert_eq!(branch(4, &[0]), Err(Corruption::Malformed("list node: empty")));
+        assert_eq!(branch(4, &[3]), Err(Corruption::Truncated));
+        assert_eq!(branch(4, &4097_u32.to_le_bytes()), Err(Corruption::OverLimit("count of list items")));
+        assert_eq!(branch(4, &[1]), Err(Corruption::Malformed("end: bytes are left over")));
+    }
+}

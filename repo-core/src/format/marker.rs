@@ -64,3 +64,36 @@ impl Marker {
         Ok(Self { min_reader, repository, created_ms })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::vector;
+    use super::*;
+
+    /// The golden marker with one byte changed and its hash made right again.
+    fn with(offset: usize, value: u8) -> Result<Marker, Corruption> {
+        let mut bytes = vector!("marker");
+        bytes[offset] = value;
+        let checksum = blake3::hash(&bytes[..96]);
+        bytes[96..].copy_from_slice(checksum.as_bytes());
+        Marker::decode(&bytes)
+    }
+
+    #[test]
+    fn another_version_is_refused_by_name() {
+        assert_eq!(with(5, 1), Err(Corruption::Unknown { field: "format version", value: 1 }));
+        assert_eq!(with(8, 9), Err(Corruption::Unknown { field: "format version", value: 9 }));
+        assert_eq!(with(6, 1), Err(Corruption::Unknown { field: "suite", value: 1 }));
+        assert_eq!(with(7, 1), Err(Corruption::Unknown { field: "flag", value: 1 }));
+        assert_eq!(with(4, 4), Err(Corruption::WrongType(4)));
+        assert_eq!(with(12, 1), Err(Corruption::Malformed("zero bytes")));
+        assert_eq!(with(95, 1), Err(Corruption::Malformed("zero bytes")));
+    }
+
+    #[test]
+    fn a_flipped_version_is_damage_and_not_another_version() {
+        let mut bytes = vector!("marker");
+        bytes[5] ^= 1;
+        assert_eq!(Marker::decode(&bytes), Err(Corruption::Hash));
+    }
+}

@@ -294,6 +294,10 @@ pub fn check_name(name: &[u8]) -> Result<(), Corruption> {
 /// `born` and `accessed` from `changed`: small numbers) and nanoseconds.
 pub fn encode_node(node: &Node, out: &mut Vec<u8>) {
     debug_assert_eq!(node.check(), Ok(()), "a node that no reader accepts: {:?}", node.name);
+    encode_unchecked(node, out);
+}
+
+fn encode_unchecked(node: &Node, out: &mut Vec<u8>) {
     let metadata = &node.metadata;
     let mut present = metadata.presence();
     present |= match &node.xattrs {
@@ -541,4 +545,160 @@ pub(super) fn add_extent(bytes: u64, extent: Extent) -> Result<u64, Corruption> 
 /// Adds to a sum that must stay a file's length.
 pub(super) fn add_file_bytes(bytes: u64, more: u64) -> Result<u64, Corruption> {
     bytes.checked_add(more).filter(|sum| *sum <= FILE_BYTES_MAX).ok_or(Corruption::OverLimit("length of a file"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::sample_nodes;
+    use super::*;
+
+    /// Encodes what `change` made of a golden node without asking first, and reads it.
+    fn with(number: usize, change: impl FnOnce(&mut Node)) -> Result<(), Corruption> {
+        let mut node = sample_nodes().swap_remove(number);
+        change(&mut node);
+        let mut record = Vec::new();
+        encode_unchecked(&node, &mut record);
+        assert_eq!(node.check().is_ok(), decode_node(&record).is_ok(), "writers and readers agree on {node:?}");
+        decode_node(&record).map(|read| assert_eq!(read, node))
+    }
+
+    const USUAL: usize = 0;
+    const EVERYTHING: usize = 1;
+    const DIRECTORY: usize = 4;
+    const LIST: usize = 7;
+    const SYMLINK: usize = 9;
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        for name in [&b""[..], b".", b"..", b"/", b"a/b", b"../x", b"a\0", b"\0"] {
+            assert_eq!(with(USUAL, |node| node.name = name.to_vec()), Err(Corruption::Malformed("name")), "{name:?}");
+        }
+        for name in [&b"..."[..], b".a", b" ", b"\xff", b"\n", &[b'n'; NAME_BYTES_MAX]] {
+            assert_eq!(with(USUAL, |node| node.name = name.to_vec()), Ok(()), "{name:?}");
+        }
+        let long = vec![b'n'; NAME_BYTES_MAX + 1];
+        assert_eq!(with(USUAL, |node| node.name = long), Err(Corruption::OverLimit("name")));
+    }
+
+    #[test]
+    fn metadata_has_bounds() {
+        let time = Err(Corruption::Malformed("time"));
+        for change in [
+            (|node| node.metadata.modified.nanoseconds = 1_000_000_000) as fn(&mut Node),
+            |node| node.metadata.changed.nanoseconds = 1_000_000_000,
+            |node| node.metadata.born.as_mut().unwrap().nanoseconds = u32::MAX,
+            |node| node.metadata.accessed.as_mut().unwrap().nanoseconds = 1_000_000_000,
+        ] {
+            assert_eq!(with(EVERYTHING, change), time);
+        }
+        assert_eq!(with(USUAL, |node| node.metadata.mode = 0o10000), Err(Corruption::Malformed("mode")));
+        assert_eq!(with(USUAL, |node| node.metadata.mode = 0o7777), Ok(()));
+        let owner = Err(Corruption::OverLimit("name of an owner"));
+        assert_eq!(with(USUAL, |node| node.metadata.user = vec![b'u'; 1025]), owner);
+        assert_eq!(with(USUAL, |node| node.metadata.group = vec![b'g'; 1025]), owner);
+    }
+
+    #[test]
+    fn a_kind_has_its_content_only() {
+        const CONTENT: Result<(), Corruption> = Err(Corruption::Malformed("content of a node"));
+        assert_eq!(with(USUAL, |node| node.metadata.kind = NodeKind::Fifo), CONTENT);
+        assert_eq!(with(EVERYTHING, |node| node.metadata.kind = NodeKind::Symlink), CONTENT);
+        assert_eq!(with(LIST, |node| node.metadata.kind = NodeKind::Directory), CONTENT);
+        assert_eq!(with(DIRECTORY, |node| node.metadata.kind = NodeKind::File), CONTENT);
+        assert_eq!(with(SYMLINK, |node| node.metadata.kind = NodeKind::File), CONTENT);
+        assert_eq!(with(SYMLINK, |node| node.content = Content::None), CONTENT);
+    }
+
+    #[test]
+    fn contents_have_bounds() {
+        let over = Err(Corruption::OverLimit("content of a node"));
+        let malformed = Err(Corruption::Malformed("content of a node"));
+        let inline = |length| {
+            with(EVERYTHING, |node| {
+                node.content = Content::Inline(vec![0; length]);
+                node.metadata.size = length as u64;
+            })
+        };
+        assert_eq!(inline(512), Ok(()));
+        assert_eq!(inline(513), Err(Corruption::OverLimit("inline content")));
+        assert_eq!(inline(0), malformed);
+        let extents = |count, length| {
+            with(USUAL, |node| {
+                node.content = Content::Extents(vec![Extent { length, kind: ExtentKind::Zero }; count]);
+                node.metadata.size = count as u64 * length;
+            })
+        };
+        assert_eq!(extents(64, 1), Ok(()));
+        assert_eq!(extents(65, 1), Err(Corruption::OverLimit("count of extents")));
+        assert_eq!(extents(0, 1), malformed);
+        assert_eq!(extents(1, 0), Err(Corruption::Malformed("extent")));
+        assert_eq!(extents(2, 1 << 62), Err(Corruption::OverLimit("length of a file")));
+        let depth =
+            |depth| with(LIST, |node| node.content = Content::List { root: ChunkId([0; 32]), depth, chunks: 1 });
+        assert_eq!(depth(6), Ok(()));
+        assert_eq!(depth(7), over);
+        let target = |length| with(SYMLINK, |node| node.content = Content::Symlink(vec![b't'; length]));
+        assert_eq!(target(65536), Ok(()));
+        assert_eq!(target(65537), Err(Corruption::OverLimit("link target")));
+        let empty = |node: &mut Node| {
+            node.content = Content::Directory(Subtree { root: ChunkId([0; 32]), entries: 0, bytes: 0 });
+        };
+        assert_eq!(with(DIRECTORY, empty), Err(Corruption::Malformed("directory: no entries")));
+        assert_eq!(with(LIST, |node| node.metadata.size = 1 << 63), Err(Corruption::OverLimit("length of a file")));
+    }
+
+    #[test]
+    fn attributes_over_4_kib_do_not_fit_a_record() {
+        let xattr =
+            |length| with(USUAL, |node| node.xattrs = Xattrs::Inline(vec![(b"user.a".to_vec(), vec![0; length])]));
+        assert_eq!(xattr(4090), Ok(()));
+        assert_eq!(xattr(4091), Err(Corruption::OverLimit("extended attributes")));
+    }
+
+    /// A record with a field written out that its absence says already: a second spelling of one node.
+    #[test]
+    fn fields_that_say_nothing_are_refused() {
+        let spelled = |present: u16, fields: &[u8]| {
+            let [low, high] = present.to_le_bytes();
+            // Name `x`, a fifo, no mode, uid 0; modified at 0.
+            let mut record = vec![1, b'x', 3, low, high, 0, 0];
+            record.extend_from_slice(fields);
+            decode_node(&record).map(drop)
+        };
+        let refused = Err(Corruption::Malformed("presence of a field"));
+        assert_eq!(spelled(0, &[0, 0]), Ok(()));
+        assert_eq!(spelled(presence::GROUP, &[0, 0, 0]), refused);
+        assert_eq!(spelled(presence::GROUP, &[1, 0, 0]), Ok(()));
+        assert_eq!(spelled(presence::USER_NAME, &[0, 0, 0]), refused);
+        assert_eq!(spelled(presence::SAME_NAME, &[0, 0]), refused);
+        assert_eq!(spelled(presence::GROUP_NAME, &[0, 0, 0]), refused);
+        let same = presence::USER_NAME | presence::GROUP_NAME;
+        assert_eq!(spelled(same, &[1, b'a', 1, b'a', 0, 0]), refused);
+        assert_eq!(spelled(same, &[1, b'a', 1, b'b', 0, 0]), Ok(()));
+        assert_eq!(spelled(same | presence::SAME_NAME, &[1, b'a', 1, b'b', 0, 0]), refused);
+        assert_eq!(spelled(presence::CHANGED, &[0, 0, 0, 0]), refused);
+        assert_eq!(spelled(presence::CHANGED, &[0, 0, 0, 1]), Ok(()));
+        assert_eq!(spelled(presence::BORN, &[0, 0, 0, 0]), Ok(()));
+        assert_eq!(spelled(presence::ACCESSED, &[0, 0, 0, 0]), Ok(()));
+        for bit in [presence::INODE, presence::DEVICE, presence::SPECIAL_DEVICE, presence::FLAGS] {
+            assert_eq!(spelled(bit, &[0, 0, 0]), refused);
+            assert_eq!(spelled(bit, &[0, 0, 7]), Ok(()));
+        }
+        assert_eq!(spelled(presence::LINKS, &[0, 0, 1]), refused);
+        assert_eq!(spelled(presence::LINKS, &[0, 0, 0]), Ok(()));
+        assert_eq!(spelled(presence::XATTRS, &[0, 0, 0]), refused);
+        let both = Err(Corruption::Malformed("presence of attributes"));
+        assert_eq!(spelled(presence::XATTRS | presence::XATTR_CHUNK, &[0, 0, 0]), both);
+        assert_eq!(spelled(presence::EXTENSIONS, &[0, 0, 0]), refused);
+        assert_eq!(spelled(0, &[0, 0, 0]), Err(Corruption::Malformed("end: bytes are left over")));
+    }
+
+    #[test]
+    fn unknown_kinds_are_refused_by_name() {
+        let kinds = |byte| decode_node(&[1, b'x', byte, 0, 0, 0, 0, 0, 0]).map(drop);
+        assert_eq!(kinds(7), Err(Corruption::Unknown { field: "kind of a node", value: 7 }));
+        assert_eq!(kinds(0x60), Err(Corruption::Unknown { field: "kind of content", value: 6 }));
+        let critical = Err(Corruption::Unknown { field: "critical extension", value: 0x8000 });
+        assert_eq!(with(EVERYTHING, |node| node.extensions = vec![(0x8000, Vec::new())]), critical);
+    }
 }

@@ -271,3 +271,141 @@ impl Trailer {
         Ok(Self { footer_length, object_length })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::sample_footer;
+    use super::*;
+
+    fn with(change: impl FnOnce(&mut Footer)) -> Result<(), Corruption> {
+        let mut footer = sample_footer();
+        change(&mut footer);
+        Footer::decode(&footer.encode()).map(|read| assert_eq!(read, footer))
+    }
+
+    #[test]
+    fn frames_lie_back_to_back_from_the_header_to_the_end() {
+        const FRAME: Result<(), Corruption> = Err(Corruption::Malformed("place of a frame"));
+        assert_eq!(with(|footer| footer.frames[0].offset = 79), FRAME);
+        assert_eq!(with(|footer| footer.frames[0].offset = 81), FRAME);
+        assert_eq!(with(|footer| footer.frames[1].offset -= 1), FRAME);
+        assert_eq!(with(|footer| footer.frames[1].offset += 1), FRAME);
+        assert_eq!(with(|footer| footer.frames.swap(0, 1)), FRAME);
+        assert_eq!(with(|footer| footer.frames[1].stored_length += 1), FRAME);
+        assert_eq!(with(|footer| footer.frames[1].offset = u32::MAX), FRAME);
+        assert_eq!(with(|footer| footer.frames[0].raw_length = 0), FRAME);
+        let end = Err(Corruption::Malformed("end of the frames"));
+        assert_eq!(with(|footer| footer.data_end += 1), end);
+        assert_eq!(with(|footer| footer.frames[1].stored_length -= 1), end);
+    }
+
+    #[test]
+    fn a_frame_holds_at_least_a_byte_beside_what_sealing_adds() {
+        let stored = |length: u32| {
+            with(|footer| {
+                footer.data_end = 80 + u64::from(length);
+                footer.frames.truncate(1);
+                footer.chunks.truncate(2);
+                footer.frames[0].stored_length = length;
+            })
+        };
+        assert_eq!(stored(25), Ok(()));
+        assert_eq!(stored(24), Err(Corruption::Malformed("place of a frame")));
+    }
+
+    #[test]
+    fn chunks_lie_in_their_frames_one_after_the_other() {
+        const CHUNK: Result<(), Corruption> = Err(Corruption::Malformed("place of a chunk"));
+        assert_eq!(with(|footer| footer.chunks[1].offset = 199), CHUNK);
+        assert_eq!(with(|footer| footer.chunks.swap(0, 1)), CHUNK);
+        assert_eq!(with(|footer| footer.chunks[1].length = 101), CHUNK);
+        assert_eq!(with(|footer| footer.chunks[1].length = u32::MAX), CHUNK);
+        assert_eq!(with(|footer| footer.chunks[0].length = 0), CHUNK);
+        assert_eq!(with(|footer| footer.chunks[2].offset = u32::MAX), CHUNK);
+        assert_eq!(with(|footer| footer.chunks[1].length = 99), Ok(()));
+    }
+
+    #[test]
+    fn the_first_chunks_of_frames_ascend_from_0_and_exist() {
+        const FIRST: Result<(), Corruption> = Err(Corruption::Malformed("first chunk of a frame"));
+        let first =
+            |numbers: [u32; 2]| with(|footer| [footer.frames[0].first_chunk, footer.frames[1].first_chunk] = numbers);
+        assert_eq!(first([1, 2]), FIRST);
+        assert_eq!(first([0, 0]), FIRST);
+        assert_eq!(first([0, 3]), FIRST);
+        assert_eq!(first([0, u32::MAX]), FIRST);
+        assert_eq!(with(|footer| footer.chunks.clear()), FIRST);
+        let no_frames = |footer: &mut Footer| {
+            footer.frames.clear();
+            footer.data_end = 80;
+        };
+        assert_eq!(with(no_frames), FIRST);
+    }
+
+    #[test]
+    fn lengths_over_their_limits_are_refused() {
+        assert_eq!(
+            with(|footer| footer.frames[0].raw_length = FRAME_RAW_BYTES_MAX + 1),
+            Err(Corruption::OverLimit("length of a frame"))
+        );
+        assert_eq!(with(|footer| footer.frames[0].raw_length = FRAME_RAW_BYTES_MAX), Ok(()));
+        assert_eq!(
+            with(|footer| footer.data_end = OBJECT_BYTES_MAX + 1),
+            Err(Corruption::OverLimit("length of a pack"))
+        );
+    }
+
+    /// The golden footer with bytes changed.
+    fn patched(offset: usize, bytes: &[u8]) -> Result<Footer, Corruption> {
+        let mut footer = sample_footer().encode();
+        footer[offset..][..bytes.len()].copy_from_slice(bytes);
+        Footer::decode(&footer)
+    }
+
+    #[test]
+    fn counts_are_checked_before_anything_is_reserved() {
+        assert_eq!(patched(16, &[0xff; 4]), Err(Corruption::OverLimit("count of frames")));
+        assert_eq!(patched(16, &65535_u32.to_le_bytes()), Err(Corruption::Truncated));
+        assert_eq!(patched(20, &[0xff; 4]), Err(Corruption::OverLimit("count of chunks")));
+        assert_eq!(patched(20, &(1_u32 << 20).to_le_bytes()), Err(Corruption::Truncated));
+    }
+
+    #[test]
+    fn numbers_without_meaning_are_refused() {
+        let unknown = |field, value| Err(Corruption::Unknown { field, value });
+        assert_eq!(patched(24, &[1]), unknown("count of delta bases", 1));
+        assert_eq!(patched(40 + 12, &[4]), unknown("codec", 4));
+        assert_eq!(patched(40 + 13, &[1]), unknown("frame flag", 1));
+        assert_eq!(patched(40 + 14, &[1]), Err(Corruption::Malformed("zero bytes")));
+        assert_eq!(patched(80 + 40, &[4]), unknown("kind of a chunk", 4));
+        assert_eq!(patched(80 + 41, &[1]), Err(Corruption::Malformed("zero bytes")));
+        assert_eq!(patched(4095, &[1]), Err(Corruption::Malformed("zero bytes")));
+    }
+
+    #[test]
+    fn a_footer_has_one_length() {
+        let footer = sample_footer().encode();
+        let longer = [footer.clone(), vec![0; FOOTER_STEP]].concat();
+        assert_eq!(Footer::decode(&longer), Err(Corruption::Malformed("length of a footer")));
+        assert_eq!(Footer::decode(&footer[..4095]), Err(Corruption::Malformed("length of a footer")));
+    }
+
+    #[test]
+    fn a_trailer_speaks_of_a_footer_that_can_be_there() {
+        let trailer = |footer_length, object_length| {
+            Trailer::decode(&Trailer { footer_length, object_length }.encode()).map(drop)
+        };
+        const MALFORMED: Result<(), Corruption> = Err(Corruption::Malformed("trailer"));
+        assert_eq!(trailer(4120, 4120 + 104), Ok(()));
+        assert_eq!(trailer(4120, 4120 + 103), MALFORMED);
+        assert_eq!(trailer(4121, 9000), MALFORMED);
+        assert_eq!(trailer(24, 9000), MALFORMED);
+        assert_eq!(trailer(23, 9000), MALFORMED);
+        assert_eq!(trailer(4120, 1 << 30), Ok(()));
+        assert_eq!(trailer(4120, (1 << 30) + 1), Err(Corruption::OverLimit("length of a pack")));
+        assert_eq!(trailer((64 << 20) + 4096 + 24, 1 << 30), Err(Corruption::OverLimit("footer")));
+        let mut bytes = Trailer { footer_length: 4120, object_length: 9000 }.encode();
+        bytes[23] = b'2';
+        assert_eq!(Trailer::decode(&bytes), Err(Corruption::Magic));
+    }
+}

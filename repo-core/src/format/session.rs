@@ -39,3 +39,26 @@ impl Session {
         Ok(session)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::vector;
+    use super::*;
+
+    #[test]
+    fn reserved_kinds_are_read_and_others_refused() {
+        let session = Session::decode(&vector!("session")).unwrap();
+        for kind in 0..=5 {
+            assert!(Session::decode(&Session { kind, ..session.clone() }.encode()).is_ok());
+        }
+        let unknown = Err(Corruption::Unknown { field: "session kind", value: 6 });
+        assert_eq!(Session::decode(&Session { kind: 6, ..session.clone() }.encode()), unknown);
+    }
+
+    #[test]
+    fn a_session_over_its_limit_is_refused() {
+        let session = Session::decode(&vector!("session")).unwrap();
+        let long = Session { host: "h".repeat(SMALL_PAYLOAD_BYTES_MAX), ..session };
+        assert_eq!(Session::decode(&long.encode()), Err(Corruption::OverLimit("session")));
+    }
+}

@@ -107,3 +107,39 @@ impl SnapshotRecord {
         Ok(record)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::sample_snapshot;
+    use super::*;
+
+    fn with(change: impl FnOnce(&mut SnapshotRecord)) -> Result<(), Corruption> {
+        let mut record = sample_snapshot();
+        change(&mut record);
+        SnapshotRecord::decode(&record.encode()).map(|read| assert_eq!(read, record))
+    }
+
+    #[test]
+    fn an_empty_root_counts_nothing_and_another_something() {
+        const MALFORMED: Result<(), Corruption> = Err(Corruption::Malformed("snapshot"));
+        let root = |tree, entries, bytes| with(|record| record.root = Root { tree, entries, bytes });
+        let tree = Some(ChunkId([1; 32]));
+        assert_eq!(root(None, 0, 0), Ok(()));
+        assert_eq!(root(None, 1, 0), MALFORMED);
+        assert_eq!(root(None, 0, 1), MALFORMED);
+        assert_eq!(root(tree, 1, 0), Ok(()));
+        assert_eq!(root(tree, 0, 0), MALFORMED);
+    }
+
+    #[test]
+    fn flags_zones_and_lengths_have_bounds() {
+        let unknown = Err(Corruption::Unknown { field: "snapshot flag", value: 4 });
+        assert_eq!(with(|record| record.flags = 7), unknown);
+        for (minutes, valid) in [(1439, true), (-1439, true), (1440, false), (-1440, false), (i16::MIN, false)] {
+            assert_eq!(with(|record| record.zone_minutes = minutes).is_ok(), valid);
+        }
+        let long = vec![b'p'; PAYLOAD_BYTES_MAX];
+        assert_eq!(with(|record| record.paths = vec![long]), Err(Corruption::OverLimit("snapshot")));
+        assert_eq!(with(|record| record.paths = vec![Vec::new(); 100_000]), Ok(()));
+    }
+}

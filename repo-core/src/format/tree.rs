@@ -129,3 +129,78 @@ fn decode_branch(cursor: &mut Cursor<'_>, level: u8, count: u64) -> Result<TreeN
     }
     Ok(TreeNode::Branch { level, children })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::vectors::{encode_nodes, sample_nodes, vector};
+    use super::*;
+
+    #[test]
+    fn names_of_a_leaf_ascend_strictly() {
+        const ORDER: Result<TreeNode, Corruption> = Err(Corruption::Malformed("order of names"));
+        let mut nodes = sample_nodes();
+        nodes.swap(2, 3);
+        assert_eq!(decode_tree_node(&encode_nodes(&nodes)), ORDER);
+        nodes[3] = nodes[2].clone();
+        assert_eq!(decode_tree_node(&encode_nodes(&nodes)), ORDER);
+    }
+
+    fn child(first_name: &[u8], entries: u64, bytes: u64) -> Child {
+        Child { subtree: Subtree { root: ChunkId([1; 32]), entries, bytes }, first_name: first_name.to_vec() }
+    }
+
+    fn branch(children: &[Child]) -> Result<(), Corruption> {
+        decode_tree_node(&encode_branch(1, children)).map(drop)
+    }
+
+    #[test]
+    fn names_of_a_branch_are_names_and_ascend_strictly() {
+        const ORDER: Result<(), Corruption> = Err(Corruption::Malformed("order of names"));
+        assert_eq!(branch(&[child(b"a", 1, 0), child(b"a\x01", 1, 0)]), Ok(()));
+        assert_eq!(branch(&[child(b"b", 1, 0), child(b"a", 1, 0)]), ORDER);
+        assert_eq!(branch(&[child(b"a", 1, 0), child(b"a", 1, 0)]), ORDER);
+        for name in [&b""[..], b"..", b"a/b"] {
+            assert_eq!(branch(&[child(name, 1, 0), child(b"zzz", 1, 0)]), Err(Corruption::Malformed("name")));
+        }
+        assert_eq!(branch(&[child(&[b'n'; 4097], 1, 0)]), Err(Corruption::OverLimit("name")));
+    }
+
+    #[test]
+    fn sums_do_not_overflow_and_no_child_is_empty() {
+        let two = |entries, bytes| branch(&[child(b"a", entries, bytes), child(b"b", 1, 1)]);
+        assert_eq!(two(u64::MAX - 1, u64::MAX - 1), Ok(()));
+        assert_eq!(two(u64::MAX, 0), Err(Corruption::OverLimit("sum of entries")));
+        assert_eq!(two(1, u64::MAX), Err(Corruption::OverLimit("sum of bytes")));
+        assert_eq!(two(0, 0), Err(Corruption::Malformed("tree node: empty child")));
+    }
+
+    #[test]
+    fn versions_levels_and_counts_have_bounds() {
+        let patched = |offset: usize, change: &[u8]| {
+            let mut bytes = vector!("tree_branch");
+            bytes[offset..][..change.len()].copy_from_slice(change);
+            decode_tree_node(&bytes).map(drop)
+        };
+        assert_eq!(patched(0, &[0]), Err(Corruption::Unknown { field: "tree node version", value: 0 }));
+        assert_eq!(patched(1, &[20]), Ok(()));
+        assert_eq!(patched(1, &[21]), Err(Corruption::OverLimit("level of a tree")));
+        assert_eq!(patched(2, &[1]), Err(Corruption::Malformed("zero bytes")));
+        assert_eq!(patched(4, &[0]), Err(Corruption::Malformed("tree node: empty")));
+        assert_eq!(patched(4, &[3]), Err(Corruption::Truncated));
+        assert_eq!(patched(4, &[0xff; 4]), Err(Corruption::OverLimit("count of children")));
+        assert_eq!(patched(4, &[1]), Err(Corruption::Malformed("end: bytes are left over")));
+        let long = vec![0; TREE_NODE_BYTES_MAX + 1];
+        assert_eq!(decode_tree_node(&long), Err(Corruption::OverLimit("tree node")));
+    }
+
+    #[test]
+    fn a_record_is_exactly_as_long_as_its_length_says() {
+        let leaf = encode_nodes(&sample_nodes()[..1]);
+        let mut short = leaf.clone();
+        short[8] -= 1;
+        assert!(decode_tree_node(&short).is_err());
+        let mut long = [leaf, vec![0]].concat();
+        long[8] += 1;
+        assert_eq!(decode_tree_node(&long), Err(Corruption::Malformed("end: bytes are left over")));
+    }
+}

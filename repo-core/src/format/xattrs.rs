@@ -76,3 +76,38 @@ pub(super) fn check_xattrs(xattrs: &[(Vec<u8>, Vec<u8>)], bytes_max: usize) -> R
         Err(Corruption::Malformed("names of extended attributes"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(names: &[&[u8]]) -> Result<(), Corruption> {
+        let xattrs: XattrList = names.iter().map(|name| (name.to_vec(), b"value".to_vec())).collect();
+        decode_xattrs(&encode_xattrs(&xattrs)).map(|read| assert_eq!(read, xattrs))
+    }
+
+    #[test]
+    fn names_ascend_and_are_names() {
+        const NAMES: Result<(), Corruption> = Err(Corruption::Malformed("names of extended attributes"));
+        assert_eq!(check(&[]), Ok(()));
+        assert_eq!(check(&[b"user.a", b"user.b"]), Ok(()));
+        assert_eq!(check(&[b"user.b", b"user.a"]), NAMES);
+        assert_eq!(check(&[b"user.a", b"user.a"]), NAMES);
+        assert_eq!(check(&[b""]), NAMES);
+        assert_eq!(check(&[b"user.\0"]), NAMES);
+        assert_eq!(check(&[&[b'n'; XATTR_NAME_BYTES_MAX]]), Ok(()));
+        let long = Err(Corruption::OverLimit("name of an extended attribute"));
+        assert_eq!(check(&[&[b'n'; XATTR_NAME_BYTES_MAX + 1]]), long);
+    }
+
+    #[test]
+    fn a_count_or_a_length_beyond_the_input_is_refused() {
+        assert_eq!(decode_xattrs(&[1, 250]), Err(Corruption::Truncated));
+        assert_eq!(decode_xattrs(&[1, 1, 1, b'n', 2, 0]), Err(Corruption::Truncated));
+        assert_eq!(decode_xattrs(&[2, 0]), Err(Corruption::Unknown { field: "attributes version", value: 2 }));
+        assert_eq!(
+            decode_xattrs(&[1, 253, 255, 255, 255, 255, 255, 255, 255, 255]),
+            Err(Corruption::OverLimit("count of extended attributes"))
+        );
+    }
+}

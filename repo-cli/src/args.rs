@@ -1,0 +1,119 @@
+//! The command line: flags that every command has, and the list of commands. Each command's own flags are in its file.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands;
+use crate::numbers;
+
+/// Deduplicating, encrypted backups.
+///
+/// A repository holds snapshots of directory trees. Equal content is stored once, and nothing leaves this program
+/// unencrypted. Start with `icecore init`, then `icecore backup`.
+#[derive(Debug, Parser)]
+#[command(name = "icecore", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Where the repository is: a directory, or `local:DIRECTORY` [env: ICECORE_REPOSITORY]
+    #[arg(short, long, value_name = "PLACE", global = true, conflicts_with = "repository_file")]
+    pub repo: Option<PathBuf>,
+
+    /// File that holds the place of the repository [env: ICECORE_REPOSITORY_FILE]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub repository_file: Option<PathBuf>,
+
+    /// File that holds the password [env: ICECORE_PASSWORD_FILE, or the password itself in ICECORE_PASSWORD]
+    #[arg(short, long, value_name = "FILE", global = true, group = "secret")]
+    pub password_file: Option<PathBuf>,
+
+    /// Command that prints the password [env: ICECORE_PASSWORD_COMMAND]
+    #[arg(long, value_name = "COMMAND", global = true, group = "secret")]
+    pub password_command: Option<String>,
+
+    /// File of 32 random bytes that opens the repository instead of a password [env: ICECORE_KEY_FILE]
+    #[arg(long, value_name = "FILE", global = true, group = "secret")]
+    pub key_file: Option<PathBuf>,
+
+    /// File with the text of a recovery kit (`key export`), which opens the repository alone
+    #[arg(long, value_name = "FILE", global = true, group = "secret")]
+    pub recovery_kit: Option<PathBuf>,
+
+    /// Print results and problems only, no progress
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Print more; twice, or `--verbose=2`: every entry
+    #[arg(short, long, global = true, value_name = "N", num_args = 0..=1, require_equals = true,
+          default_missing_value = "1", action = clap::ArgAction::Append, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub verbose: Vec<u8>,
+
+    /// Print JSON, one value a line, as docs/json.md describes it
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Do not open again what was just encrypted; faster, but failing memory goes unnoticed
+    #[arg(long, global = true)]
+    pub no_extra_verify: bool,
+
+    /// How hard to compress new data: auto (what the repository was made with), fastest, better, max, or a level from 1 to 19
+    #[arg(long, value_name = "HOW", global = true, env = "ICECORE_COMPRESSION", default_value = "auto",
+          hide_default_value = true, value_parser = numbers::parse_compression)]
+    pub compression: numbers::Compression,
+
+    /// Worker threads [default: one a core]
+    #[arg(long, value_name = "N", global = true, env = "ICECORE_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+impl Global {
+    /// 0 quiet, 1 as usual, 2 `-v`, 3 `-vv`.
+    pub fn verbosity(&self) -> u8 {
+        match self.quiet {
+            true => 0,
+            false => 1 + self.verbose.iter().fold(0u8, |sum, more| sum.saturating_add(*more)).min(2),
+        }
+    }
+}
+
+/// The exit codes, in the help of every command.
+macro_rules! with_exit_codes {
+    ($example:literal) => {
+        concat!(
+            $example,
+            "\n\nExit codes:\n",
+            "  0    done\n",
+            "  1    failed, or the command line was not understood\n",
+            "  3    incomplete: something could not be read, restored or removed\n",
+            "  10   there is no repository\n",
+            "  12   wrong password or key\n",
+            "  130  interrupted"
+        )
+    };
+}
+pub(crate) use with_exit_codes;
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Init(commands::init::Init),
+    Backup(Box<commands::backup::Backup>),
+    Snapshots(commands::snapshots::Snapshots),
+    Ls(commands::ls::Ls),
+    Restore(Box<commands::restore::Restore>),
+    Check(commands::check::Check),
+    Cat(commands::cat::Cat),
+    List(commands::list::List),
+    Dump(commands::dump::Dump),
+    Key(commands::key::Key),
+    Version(commands::version::Version),
+}

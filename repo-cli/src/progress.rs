@@ -1,0 +1,382 @@
+//! What a running verb tells, made into a status line, JSON lines and messages; and Ctrl-C, made into its one question.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use repo_core::{Action, Event, Progress};
+use serde::Serialize;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::exit::{Failure, Outcome};
+use crate::json;
+use crate::names;
+use crate::numbers::{self, share};
+use crate::output::Output;
+
+/// Ten times a second is as often as an eye, or a script, can follow.
+const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Names shown at once: more push the screen up.
+const NAMES_MAX: usize = 4;
+
+/// What is reported on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    Backup,
+    Restore,
+    Check,
+}
+
+/// Hears a verb.
+#[derive(Debug)]
+pub struct Reporter<'o> {
+    output: &'o Output,
+    task: Task,
+    started: Instant,
+    /// Set by a signal, or by a source that failed.
+    stop: Arc<AtomicBool>,
+    counts: Counts,
+    current: Mutex<Current>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    total_files: AtomicU64,
+    total_bytes: AtomicU64,
+    /// Handled, whatever was done with them.
+    files: AtomicU64,
+    /// Read, written or verified.
+    bytes: AtomicU64,
+    unchanged_files: AtomicU64,
+    unchanged_bytes: AtomicU64,
+    deleted_files: AtomicU64,
+    problems: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Current {
+    paths: Vec<Vec<u8>>,
+    stage: &'static str,
+    shown: Option<Instant>,
+}
+
+impl<'o> Reporter<'o> {
+    /// From now on Ctrl-C and TERM are an answer to [`Progress::is_cancelled`]; a second one ends the program at once.
+    pub fn new(output: &'o Output, task: Task) -> Outcome<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // In this order: the first signal finds the flag unset and sets it, the second finds it set.
+            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
+                .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+                .map_err(|error| Failure::told(format!("listening for Ctrl-C: {error}")))?;
+        }
+        let current = Mutex::new(Current { paths: Vec::new(), stage: "", shown: None });
+        Ok(Self { output, task, started: Instant::now(), stop, counts: Counts::default(), current })
+    }
+
+    /// The flag that ends the verb: for a source that cannot go on.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+
+    /// Since the verb began.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Takes the status line away; results come now.
+    pub fn finish(&self) {
+        self.output.clear_status();
+    }
+
+    fn started(&self, path: &Path) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        // A thread more than there is room for goes unnamed.
+        if current.paths.len() < NAMES_MAX {
+            current.paths.push(path.as_os_str().as_encoded_bytes().to_vec());
+        }
+    }
+
+    fn done(&self, path: &Path, action: Action, bytes: u64) {
+        let name = path.as_os_str().as_encoded_bytes();
+        {
+            let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+            current.paths.retain(|path| path != name);
+        }
+        match action {
+            Action::Excluded => {}
+            Action::Deleted => _ = self.counts.deleted_files.fetch_add(1, Relaxed),
+            Action::Unchanged => {
+                self.counts.files.fetch_add(1, Relaxed);
+                self.counts.unchanged_files.fetch_add(1, Relaxed);
+                self.counts.unchanged_bytes.fetch_add(bytes, Relaxed);
+            }
+            _ => _ = self.counts.files.fetch_add(1, Relaxed),
+        }
+        if self.output.verbosity() >= 3 {
+            self.tell_entry(name, action, bytes);
+        }
+    }
+
+    /// Of `-vv`. A failure to write shows when the results are written.
+    fn tell_entry(&self, name: &[u8], action: Action, bytes: u64) {
+        let word = match (action, self.task) {
+            (Action::New, Task::Restore) => "restored",
+            (Action::New, _) => "new",
+            (Action::Modified, Task::Restore) => "updated",
+            (Action::Modified, _) => "modified",
+            (Action::Unchanged, _) => "unchanged",
+            (Action::Deleted, _) => "deleted",
+            (Action::Excluded, _) => "excluded",
+            (_, _) => "done",
+        };
+        let item = json::text(name);
+        if !self.output.is_json() {
+            self.output.line(&format!("{word:<9}  {} ({})", names::shown(name), numbers::size(bytes))).ok();
+        } else if action == Action::Excluded {
+            self.output.json(&ExcludedItem { message_type: "excluded_item", item }).ok();
+        } else if self.task == Task::Restore {
+            self.output.json(&RestoredItem { message_type: "verbose_status", action: word, item, size: bytes }).ok();
+        } else {
+            self.output.json(&StoredItem { message_type: "verbose_status", action: word, item, data_size: bytes }).ok();
+        }
+    }
+
+    fn problem(&self, path: &Path, during: &str, message: &str) {
+        self.counts.problems.fetch_add(1, Relaxed);
+        if self.output.is_json() {
+            let during = match self.task {
+                Task::Backup => "archival",
+                Task::Restore => "restore",
+                Task::Check => "check",
+            };
+            let message = format!("{}: {message}", path.display());
+            let item = json::text(path.as_os_str().as_encoded_bytes());
+            let error = ErrorText { message: &message };
+            self.output.error_json(&ProblemLine { message_type: "error", error, during, item });
+        } else {
+            let during = if during.is_empty() { String::new() } else { format!(" ({during})") };
+            self.output.error_line(&format!("error: {}: {}{during}", names::path(path), names::words(message)));
+        }
+    }
+
+    fn note(&self, message: &str) {
+        if self.output.is_json() {
+            self.output.error_json(&NoteLine { message_type: "note", message });
+        } else if self.output.verbosity() > 0 {
+            self.output.error_line(&format!("note: {}", names::words(message)));
+        }
+    }
+
+    fn stage(&self, name: &'static str) {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).stage = name;
+        if self.task == Task::Check {
+            self.output.say(1, name).ok();
+        }
+    }
+
+    /// Draws, if it is time to and nobody else does.
+    fn show(&self) {
+        if !self.output.has_status() && !(self.output.is_json() && self.output.verbosity() > 0) {
+            return;
+        }
+        let Ok(mut current) = self.current.try_lock() else { return };
+        if current.shown.is_some_and(|last| last.elapsed() < STATUS_INTERVAL) {
+            return;
+        }
+        current.shown = Some(Instant::now());
+        if self.output.is_json() {
+            self.show_json(&current.paths);
+        } else {
+            self.show_lines(&current.paths, current.stage);
+        }
+    }
+
+    fn bytes_done(&self) -> u64 {
+        self.counts.bytes.load(Relaxed) + self.counts.unchanged_bytes.load(Relaxed)
+    }
+
+    /// By the mean speed so far; not before there is one.
+    fn remaining(&self, done: f64) -> Option<Duration> {
+        let elapsed = self.elapsed();
+        (done > 0.001 && elapsed > Duration::from_secs(1))
+            .then(|| Duration::try_from_secs_f64(elapsed.as_secs_f64() * (1.0 - done) / done).ok())
+            .flatten()
+    }
+
+    fn show_lines(&self, paths: &[Vec<u8>], stage: &str) {
+        let (files, bytes) = (self.counts.files.load(Relaxed), self.bytes_done());
+        let (total_files, total_bytes) = (self.counts.total_files.load(Relaxed), self.counts.total_bytes.load(Relaxed));
+        let elapsed = numbers::duration(self.elapsed());
+        let mut line = format!("[{elapsed}]");
+        let done = share(bytes, total_bytes);
+        if total_bytes > 0 {
+            line += &format!(" {:.2}%", done * 100.0);
+        }
+        if !stage.is_empty() {
+            line += &format!("  {stage}:");
+        }
+        line += &format!("  {} {}", numbers::count(files, "file"), numbers::size(bytes));
+        if total_bytes > 0 {
+            line += &format!(", total {} {}", numbers::count(total_files, "file"), numbers::size(total_bytes));
+        }
+        line += &format!(", {}", numbers::count(self.counts.problems.load(Relaxed), "error"));
+        if let Some(remaining) = self.remaining(done) {
+            line += &format!(" ETA {}", numbers::duration(remaining));
+        }
+        let mut lines = vec![line];
+        lines.extend(paths.iter().map(|path| names::shown(path).into_owned()));
+        self.output.status(&lines);
+    }
+
+    /// A reader that went away is noticed when the results are written, not in the middle of a verb.
+    fn show_json(&self, paths: &[Vec<u8>]) {
+        let total_files = self.counts.total_files.load(Relaxed);
+        let total_bytes = self.counts.total_bytes.load(Relaxed);
+        let percent_done = share(self.bytes_done(), total_bytes);
+        let seconds_elapsed = self.elapsed().as_secs();
+        let unchanged_files = self.counts.unchanged_files.load(Relaxed);
+        let files = self.counts.files.load(Relaxed);
+        let result = match self.task {
+            Task::Restore => self.output.json_now(&RestoreStatus {
+                message_type: "status",
+                seconds_elapsed,
+                percent_done,
+                total_files,
+                files_restored: files.saturating_sub(unchanged_files),
+                files_skipped: unchanged_files,
+                files_deleted: self.counts.deleted_files.load(Relaxed),
+                total_bytes,
+                bytes_restored: self.counts.bytes.load(Relaxed),
+                bytes_skipped: self.counts.unchanged_bytes.load(Relaxed),
+            }),
+            Task::Backup | Task::Check => self.output.json_now(&Status {
+                message_type: "status",
+                seconds_elapsed,
+                seconds_remaining: self.remaining(percent_done).map_or(0, |remaining| remaining.as_secs()),
+                percent_done,
+                total_files,
+                files_done: files,
+                total_bytes,
+                bytes_done: self.bytes_done(),
+                error_count: self.counts.problems.load(Relaxed),
+                current_files: paths.iter().map(|path| json::text(path)).collect(),
+            }),
+        };
+        result.ok();
+    }
+}
+
+impl Progress for Reporter<'_> {
+    fn report(&self, event: Event<'_>) {
+        match event {
+            Event::Total { files, bytes } => {
+                self.counts.total_files.store(files, Relaxed);
+                self.counts.total_bytes.store(bytes, Relaxed);
+            }
+            Event::Started { path } => self.started(path),
+            Event::Done { path, action, bytes } => self.done(path, action, bytes),
+            Event::Bytes { count } => _ = self.counts.bytes.fetch_add(count, Relaxed),
+            Event::Problem { path, during, message } => self.problem(path, during, message),
+            Event::Note { message } => self.note(message),
+            Event::Stage { name } => self.stage(name),
+            _ => {}
+        }
+        self.show();
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[derive(Serialize)]
+struct Status {
+    message_type: &'static str,
+    #[serde(skip_serializing_if = "is_zero")]
+    seconds_elapsed: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    seconds_remaining: u64,
+    percent_done: f64,
+    #[serde(skip_serializing_if = "is_zero")]
+    total_files: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    files_done: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    total_bytes: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    bytes_done: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    error_count: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    current_files: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct RestoreStatus {
+    message_type: &'static str,
+    #[serde(skip_serializing_if = "is_zero")]
+    seconds_elapsed: u64,
+    percent_done: f64,
+    #[serde(skip_serializing_if = "is_zero")]
+    total_files: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    files_restored: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    files_skipped: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    files_deleted: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    total_bytes: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    bytes_restored: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    bytes_skipped: u64,
+}
+
+#[derive(Serialize)]
+struct StoredItem {
+    message_type: &'static str,
+    action: &'static str,
+    item: String,
+    data_size: u64,
+}
+
+#[derive(Serialize)]
+struct RestoredItem {
+    message_type: &'static str,
+    action: &'static str,
+    item: String,
+    size: u64,
+}
+
+#[derive(Serialize)]
+struct ExcludedItem {
+    message_type: &'static str,
+    item: String,
+}
+
+#[derive(Serialize)]
+struct ErrorText<'a> {
+    message: &'a str,
+}
+
+#[derive(Serialize)]
+struct ProblemLine<'a> {
+    message_type: &'static str,
+    error: ErrorText<'a>,
+    during: &'static str,
+    item: String,
+}
+
+#[derive(Serialize)]
+struct NoteLine<'a> {
+    message_type: &'static str,
+    message: &'a str,
+}
