@@ -13,7 +13,7 @@ use crate::chunker::Chunker;
 use crate::error::Result;
 use crate::format::snapshot::{SnapshotRecord, Summary};
 use crate::id::SnapshotId;
-use crate::pipeline::{self, Budget};
+use crate::pipeline::{self, Budget, Pool};
 use crate::platform::host;
 use crate::progress::Progress;
 use crate::repository::{Repository, Snapshot};
@@ -22,7 +22,7 @@ use crate::walk::Source;
 
 use assembly::{Assembly, Totals};
 use lineage::Lineage;
-use reading::Reading;
+use reading::{Reading, SEGMENT_BYTES, UNIT_BYTES};
 use walker::Walker;
 
 /// Entries that the walk may be ahead of the assembly.
@@ -102,7 +102,7 @@ impl Default for BackupOptions {
             ignore_ctime: false,
             with_atime: false,
             program: concat!("icecore ", env!("CARGO_PKG_VERSION")).to_owned(),
-            memory_bytes: 32 << 20,
+            memory_bytes: 24 << 20,
             level: None,
             series: None,
         }
@@ -208,6 +208,9 @@ impl<'r> Run<'r> {
             chunker: Chunker::new(config.chunker, self.repository.inner.keys.gear()),
             progress: self.progress,
             budget: Budget::new(self.options.memory_bytes.max(MEMORY_MIN_BYTES)),
+            units: Pool::new(UNIT_BYTES),
+            // A segment begins with what the last one left uncut.
+            segments: Pool::new(SEGMENT_BYTES),
         };
         let totals = pipeline::scope(|scope| {
             let (items, order) = bounded(ITEMS_MAX);

@@ -111,6 +111,7 @@ pub struct Listing<'s> {
     nodes: Option<Nodes<'s>>,
     /// The only entry: a listing of a single node.
     single: Option<Node>,
+    is_single: bool,
     last: Option<Vec<u8>>,
     failures: u32,
 }
@@ -118,17 +119,27 @@ pub struct Listing<'s> {
 impl<'s> Listing<'s> {
     /// Of a directory.
     pub fn new(store: &'s Store, directory: Option<Subtree>) -> Self {
-        Self { store, directory, nodes: None, single: None, last: None, failures: 0 }
+        Self { store, directory, nodes: None, single: None, is_single: false, last: None, failures: 0 }
     }
 
     /// Of one entry alone.
     pub fn single(store: &'s Store, node: Node) -> Self {
-        Self { single: Some(node), ..Self::new(store, None) }
+        Self { single: Some(node), is_single: true, ..Self::new(store, None) }
     }
 
     /// Frees memory; the next entry is found again by its name.
     pub fn put_aside(&mut self) {
         self.nodes = None;
+    }
+
+    /// What is listed.
+    pub fn directory(&self) -> Option<Subtree> {
+        self.directory
+    }
+
+    /// Whether it lists one entry alone.
+    pub fn is_single(&self) -> bool {
+        self.is_single
     }
 
     /// Whether a part of the directory could not be read.

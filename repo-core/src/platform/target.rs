@@ -20,7 +20,7 @@ use crate::format::tree::{NodeKind, Timestamp};
 mod attributes;
 mod removal;
 
-pub use attributes::{Attributes, PROTECTING_FLAGS};
+pub use attributes::{Attributes, EARLY_FLAGS, PROTECTING_FLAGS};
 pub use removal::{Removal, remove_tree};
 
 /// Symlinks that are followed in the parents of the target's own path, as the kernel counts.
@@ -246,7 +246,7 @@ impl Directory {
 
     /// Opens the regular file that `status` told of, to read it, or to patch it if `write`.
     /// Another inode under the name, or another kind, is an error. Never blocks, never follows.
-    pub fn open_file(&self, name: &[u8], status: &Status, write: bool) -> io::Result<File> {
+    pub fn open_file(&self, name: &[u8], status: &Status, write: bool) -> io::Result<(File, Status)> {
         let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
         let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = File { fd: fs::openat(&self.fd, component(name)?, flags, Mode::empty())? };
@@ -254,7 +254,7 @@ impl Directory {
         if now.kind != NodeKind::File || now.identity != status.identity || (write && now.links > 1) {
             return Err(io::Error::other("was replaced meanwhile"));
         }
-        Ok(file)
+        Ok((file, now))
     }
 
     /// Lets this process read, write and enter an own entry that its mode or its flags keep closed.
@@ -477,12 +477,13 @@ impl File {
         }
     }
 
-    /// Whether anything in this range is not a hole.
-    pub fn has_data(&self, offset: u64, length: u64) -> io::Result<bool> {
+    /// Where the next byte from `offset` on is that is not in a hole; `None` if there is none.
+    pub fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
         match fs::seek(&self.fd, SeekFrom::Data(offset)) {
-            Ok(data) => Ok(data < offset.saturating_add(length)),
-            Err(Errno::NXIO) => Ok(false),
-            Err(Errno::INVAL) => Ok(true),
+            Ok(data) => Ok(Some(data)),
+            Err(Errno::NXIO) => Ok(None),
+            // The file system knows no holes.
+            Err(Errno::INVAL) => Ok(Some(offset)),
             Err(error) => Err(error.into()),
         }
     }

@@ -1,8 +1,8 @@
 //! From new chunks to durable packs and their index: gathers chunks into frames in the order they come, seals frames
 //! on several threads, uploads packs on one, and writes the index when its packs are durable (invariant 2).
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -18,7 +18,7 @@ use crate::format::pack::Footer;
 use crate::format::snapshot::Root;
 use crate::frame::FrameCodec;
 use crate::id::{ChunkId, ChunkKind, ObjectName, PackKind, SnapshotId};
-use crate::pipeline::{FirstError, Scope, lock};
+use crate::pipeline::{FirstError, Pool, Scope, lock};
 use crate::seal::{self, PackBuilder, Part, SealedPack};
 
 /// A tree whose every chunk is durable and indexed. Made by [`Sealing::finish`] alone, wanted by
@@ -73,6 +73,7 @@ pub struct Sealing<'s> {
     /// Metadata is little: all threads share one pack for it.
     meta: Mutex<Option<OpenPack>>,
     failure: FirstError,
+    buffers: Arc<Pool>,
     rows: Mutex<Vec<(PackRow, Footer)>>,
     stored_data: AtomicU64,
     stored_meta: AtomicU64,
@@ -93,7 +94,12 @@ struct FrameJob {
 impl<'s> Sealing<'s> {
     /// Nothing is started yet.
     pub fn new(store: &'s Store, session: SnapshotId, options: WriterOptions) -> Self {
+        let largest = options.pack_data_bytes.max(options.pack_meta_bytes);
+        // The largest threshold, the last frame, the padding and the table, so that a pack never moves while it grows;
+        // untouched pages cost nothing.
+        let buffers = Pool::new(largest / 4 * 5 + 2 * options.frame_target_bytes + (1 << 20));
         Self {
+            buffers,
             store,
             session,
             options,
@@ -159,12 +165,18 @@ impl<'s> Sealing<'s> {
             PackKind::Meta => &self.stored_meta,
         };
         stored.fetch_add(length, Ordering::Relaxed);
+        if !self.options.dry_run {
+            match self.store.backend().put_new(&ObjectName::Pack(pack.kind, pack.id), pack.bytes.clone())? {
+                Put::Created | Put::Exists(_) => {}
+                Put::Unknown => return Err(Error::Usage("the store lost its answer to a pack; run again".into())),
+            }
+        }
+        // A backend that keeps the bytes keeps the buffer.
+        if let Ok(buffer) = pack.bytes.try_into_mut() {
+            self.buffers.give(buffer.into());
+        }
         if self.options.dry_run {
             return Ok(());
-        }
-        match self.store.backend().put_new(&ObjectName::Pack(pack.kind, pack.id), pack.bytes)? {
-            Put::Created | Put::Exists(_) => {}
-            Put::Unknown => return Err(Error::Usage("the store lost its answer to a pack; run again".into())),
         }
         let row = pack_row(pack.kind, pack.id, length, &pack.footer);
         let full = {
@@ -292,7 +304,8 @@ impl Sealing<'_> {
         // Uniform in [0.75, 1.25] of the target.
         let draw = usize::from(u16::from_le_bytes(crypto::random()?));
         let close_at = target / 4 * 3 + (target / 2 >> 16) * draw;
-        let builder = PackBuilder::new(self.store.keys(), kind, self.session, self.next_object(), 0)?;
+        let buffer = self.buffers.take();
+        let builder = PackBuilder::new(self.store.keys(), kind, self.session, self.next_object(), buffer)?;
         Ok(OpenPack { builder, close_at })
     }
 }
