@@ -26,7 +26,7 @@ pub struct Arguments {
 pub struct Global {
     /// Where the repository is: a directory, or `local:DIRECTORY` [env: ICECORE_REPOSITORY]
     #[arg(short, long, value_name = "PLACE", global = true, conflicts_with = "repository_file")]
-    pub repo: Option<String>,
+    pub repo: Option<PathBuf>,
 
     /// File that holds the place of the repository [env: ICECORE_REPOSITORY_FILE]
     #[arg(long, value_name = "FILE", global = true)]

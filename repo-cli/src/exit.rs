@@ -111,7 +111,8 @@ pub fn finish(result: Outcome, output: &Output) -> ExitCode {
             Code::Incomplete | Code::Interrupted => ("warning:", AnsiColor::Yellow),
             _ => ("error:", AnsiColor::Red),
         };
-        output.error_line(&format!("{} {message}", output.paint(word, Style::new().bold().fg_color(Some(color.into())))));
+        output
+            .error_line(&format!("{} {message}", output.paint(word, Style::new().bold().fg_color(Some(color.into())))));
         if let Some(hint) = hint {
             output.error_line(&format!("{} {hint}", output.paint("hint:", Style::new().bold())));
         }
@@ -147,13 +148,15 @@ fn describe(failure: &Failure) -> (Code, String, Option<String>) {
         Failure::BrokenPipe => return (Code::Failed, "nobody reads the output".to_owned(), None),
     };
     let (code, hint) = match error {
-        Error::NoRepository { .. } => {
-            (Code::NoRepository, "check --repo, or make a repository there with `icecore init` or `icecore backup --init`")
-        }
+        Error::NoRepository { .. } => (
+            Code::NoRepository,
+            "check --repo, or make a repository there with `icecore init` or `icecore backup --init`",
+        ),
         Error::RepositoryExists { .. } => (Code::Failed, "use it as it is, or choose another place"),
-        Error::WrongSecret { .. } => {
-            (Code::WrongSecret, "check which password or key file is used; a recovery kit opens the repository too (--recovery-kit)")
-        }
+        Error::WrongSecret { .. } => (
+            Code::WrongSecret,
+            "check which password or key file is used; a recovery kit opens the repository too (--recovery-kit)",
+        ),
         Error::Revoked => (Code::WrongSecret, "use a password or key that `icecore key list` still shows"),
         Error::Unsupported { .. } => (Code::Failed, "use the version of icecore that made it"),
         Error::Corrupt { problem: Corruption::Unknown { .. }, .. } => {
@@ -166,13 +169,19 @@ fn describe(failure: &Failure) -> (Code, String, Option<String>) {
             (Code::Failed, "`icecore check --read-data` names everything that is damaged and which snapshots need it")
         }
         Error::Backend(error) => match error.kind {
-            BackendErrorKind::Denied => (Code::Failed, "this user may not do that there: check owner and mode of the repository"),
-            BackendErrorKind::Full => (Code::Failed, "make room and run the command again; what was stored is used then"),
+            BackendErrorKind::Denied => {
+                (Code::Failed, "this user may not do that there: check owner and mode of the repository")
+            }
+            BackendErrorKind::Full => {
+                (Code::Failed, "make room and run the command again; what was stored is used then")
+            }
             BackendErrorKind::Transient => (Code::Failed, "run the command again; what was stored is used then"),
             _ => return (Code::Failed, error.to_string(), None),
         },
         Error::NoSnapshot { .. } => (Code::Failed, "`icecore snapshots` shows what there is"),
-        Error::AmbiguousSnapshot { .. } => (Code::Failed, "write more digits of the id; `icecore snapshots` shows them"),
+        Error::AmbiguousSnapshot { .. } => {
+            (Code::Failed, "write more digits of the id; `icecore snapshots` shows them")
+        }
         Error::Path { .. } => (Code::Failed, "`icecore ls ID` shows what is in a snapshot"),
         Error::Fenced => (Code::Failed, "run the command again; what was stored is used then"),
         Error::SelfCheck(_) => (Code::Failed, "test this machine's memory; nothing damaged was stored"),

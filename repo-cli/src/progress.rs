@@ -208,8 +208,7 @@ impl<'o> Reporter<'o> {
 
     fn show_lines(&self, paths: &[Vec<u8>], stage: &str) {
         let (files, bytes) = (self.counts.files.load(Relaxed), self.bytes_done());
-        let (total_files, total_bytes) =
-            (self.counts.total_files.load(Relaxed), self.counts.total_bytes.load(Relaxed));
+        let (total_files, total_bytes) = (self.counts.total_files.load(Relaxed), self.counts.total_bytes.load(Relaxed));
         let elapsed = numbers::duration(self.elapsed());
         let mut line = format!("[{elapsed}]");
         let done = share(bytes, total_bytes);

@@ -86,7 +86,8 @@ pub fn rfc3339_ns(time_ns: i64, zone_minutes: i16) -> String {
 
 /// Minutes east of Greenwich, here and at that time (`None`: now).
 pub fn zone_minutes(time_ns: Option<i64>) -> i16 {
-    let time = time_ns.and_then(|time| Timestamp::from_nanosecond(i128::from(time)).ok()).unwrap_or_else(Timestamp::now);
+    let time =
+        time_ns.and_then(|time| Timestamp::from_nanosecond(i128::from(time)).ok()).unwrap_or_else(Timestamp::now);
     (TimeZone::system().to_offset(time).seconds() / 60) as i16
 }
 

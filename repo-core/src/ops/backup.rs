@@ -13,7 +13,7 @@ use crate::chunker::Chunker;
 use crate::error::Result;
 use crate::format::snapshot::{SnapshotRecord, Summary};
 use crate::id::SnapshotId;
-use crate::pipeline::{self, Budget};
+use crate::pipeline::{self, Budget, Pool};
 use crate::platform::host;
 use crate::progress::Progress;
 use crate::repository::{Repository, Snapshot};
@@ -22,7 +22,7 @@ use crate::walk::Source;
 
 use assembly::{Assembly, Totals};
 use lineage::Lineage;
-use reading::Reading;
+use reading::{Reading, SEGMENT_BYTES, UNIT_BYTES};
 use walker::Walker;
 
 /// Entries that the walk may be ahead of the assembly.
@@ -102,7 +102,7 @@ impl Default for BackupOptions {
             ignore_ctime: false,
             with_atime: false,
             program: concat!("icecore ", env!("CARGO_PKG_VERSION")).to_owned(),
-            memory_bytes: 32 << 20,
+            memory_bytes: 24 << 20,
             level: None,
             series: None,
         }
@@ -146,6 +146,8 @@ struct Run<'r> {
     source: &'r dyn Source,
     options: &'r BackupOptions,
     progress: &'r dyn Progress,
+    /// `None`: a dry run.
+    session: Option<Session>,
     store: Arc<Store>,
     start_ns: i64,
     lineage: Lineage,
@@ -159,19 +161,22 @@ impl<'r> Run<'r> {
         progress: &'r dyn Progress,
     ) -> Result<Self> {
         let start_ns = host::now_ns();
-        let store = repository.store()?;
+        let inner = &repository.inner;
+        // Registered before the store is looked at, so that nobody takes away what this run will rely on.
+        let session = match options.dry_run {
+            true => None,
+            false => Some(Session::register(&inner.backend, &inner.keys, &options.program)?),
+        };
+        let store = repository.fresh_store()?;
         let lineage = Lineage::find(repository, source, options)?;
-        Ok(Self { repository, source, options, progress, store, start_ns, lineage })
+        Ok(Self { repository, source, options, progress, session, store, start_ns, lineage })
     }
 
-    fn go(self) -> Result<BackupReport> {
-        if self.options.dry_run {
+    fn go(mut self) -> Result<BackupReport> {
+        let Some(session) = self.session.take() else {
             let (totals, sealing) = self.write(SnapshotId([0; 16]))?;
             return Ok(self.report(None, totals, sealing));
-        }
-        // Registered before the store is looked at, so that nobody takes away what this run will rely on.
-        let session = Session::register(&self.store, &self.options.program)?;
-        self.store.reload()?;
+        };
         let (totals, sealing) = self.write(session.id())?;
         let unchanged = self.lineage.parent.as_ref().is_some_and(|parent| parent.record.root.tree == totals.root.tree);
         if self.options.skip_if_unchanged && unchanged {
@@ -208,6 +213,9 @@ impl<'r> Run<'r> {
             chunker: Chunker::new(config.chunker, self.repository.inner.keys.gear()),
             progress: self.progress,
             budget: Budget::new(self.options.memory_bytes.max(MEMORY_MIN_BYTES)),
+            units: Pool::new(UNIT_BYTES),
+            // A segment begins with what the last one left uncut.
+            segments: Pool::new(SEGMENT_BYTES),
         };
         let totals = pipeline::scope(|scope| {
             let (items, order) = bounded(ITEMS_MAX);

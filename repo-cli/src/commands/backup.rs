@@ -1,0 +1,327 @@
+//! `icecore backup`
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use repo_core::{
+    BackupOptions, BackupReport, Error, LocalTree, LocalTreeOptions, Mode, ReaderSource, Repository, SnapshotFilter,
+    Source, system,
+};
+use serde::Serialize;
+
+use crate::args::with_exit_codes;
+use crate::context::Context;
+use crate::exit::{Failure, Outcome};
+use crate::json::Counters;
+use crate::numbers;
+use crate::patterns::Excludes;
+use crate::progress::{Reporter, Task};
+use crate::secrets::NewSecret;
+use crate::selection;
+use crate::sources::{self, ListFormat, Stream, StreamProblem};
+use crate::time;
+
+use super::init;
+
+/// Store files and directories as a new snapshot.
+///
+/// What is stored already, under whatever name, is not stored again. Files that did not change since the last
+/// snapshot of the same host and paths are not read again, unless --full is given. What cannot be read is named
+/// and left out, the rest is stored, and the exit code is 3.
+#[derive(Debug, Args)]
+#[command(after_help = with_exit_codes!("Examples:\n  icecore backup /home /etc --exclude '*.tmp' --one-file-system\n  icecore backup --stdin-filename db.sql --stdin-from-command -- pg_dump mydb"))]
+pub struct Backup {
+    /// What to store; after --stdin-from-command: the command and its arguments
+    #[arg(value_name = "PATH")]
+    paths: Vec<OsString>,
+
+    /// File of further paths, one a line, with wildcards and comments; - is standard input
+    #[arg(long, value_name = "FILE")]
+    files_from: Vec<PathBuf>,
+
+    /// The same, each line a path as it stands
+    #[arg(long, value_name = "FILE")]
+    files_from_verbatim: Vec<PathBuf>,
+
+    /// The same, each path ended by a NUL
+    #[arg(long, value_name = "FILE")]
+    files_from_raw: Vec<PathBuf>,
+
+    /// Store standard input as a file
+    #[arg(long, conflicts_with_all = ["paths", "files_from", "files_from_verbatim", "files_from_raw"])]
+    stdin: bool,
+
+    /// The name of that file
+    #[arg(long, value_name = "NAME", default_value = "stdin")]
+    stdin_filename: PathBuf,
+
+    /// Store what a command prints; if it fails, nothing is published
+    #[arg(long, conflicts_with_all = ["stdin", "files_from", "files_from_verbatim", "files_from_raw"], requires = "paths")]
+    stdin_from_command: bool,
+
+    /// Read everything again, as if there were no snapshot yet
+    #[arg(long, visible_alias = "force", short = 'f', group = "mode")]
+    full: bool,
+
+    /// Compare with the newest snapshot of the same host and paths (the default)
+    #[arg(long, group = "mode")]
+    incremental: bool,
+
+    /// Compare with the last full one instead
+    #[arg(long, group = "mode")]
+    differential: bool,
+
+    /// Compare with this snapshot instead
+    #[arg(long, value_name = "ID", group = "mode")]
+    parent: Option<String>,
+
+    /// Tags of the snapshot: a,b; may be repeated
+    #[arg(long, value_name = "TAGS")]
+    tag: Vec<String>,
+
+    /// The host that is recorded [default: this one's name]
+    #[arg(short = 'H', long, env = "ICECORE_HOST")]
+    host: Option<String>,
+
+    /// The time that is recorded [default: now]
+    #[arg(long, value_name = "TIME", value_parser = time::parse_time)]
+    time: Option<i64>,
+
+    /// Record access times too
+    #[arg(long)]
+    with_atime: bool,
+
+    /// Take a file with another inode number as unchanged, if all else is as it was
+    #[arg(long, env = "ICECORE_IGNORE_INODE", value_parser = clap::builder::FalseyValueParser::new())]
+    ignore_inode: bool,
+
+    /// Take a file with another change time as unchanged, if all else is as it was
+    #[arg(long, env = "ICECORE_IGNORE_CTIME", value_parser = clap::builder::FalseyValueParser::new())]
+    ignore_ctime: bool,
+
+    /// Read and compare, store nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+
+    /// Publish no snapshot if nothing differs from the one compared with
+    #[arg(long)]
+    skip_if_unchanged: bool,
+
+    /// Accepted for restic's sake: there is no scan, totals come from the snapshot compared with
+    #[arg(long)]
+    no_scan: bool,
+
+    /// Make the repository if there is none
+    #[arg(long)]
+    init: bool,
+
+    #[command(flatten)]
+    new: NewSecret,
+
+    #[command(flatten)]
+    excludes: Excludes,
+
+    /// Leave a directory empty but for this file, if it is there; with NAME:HEADER only if the file begins so
+    #[arg(long, value_name = "NAME[:HEADER]", help_heading = "What is left out")]
+    exclude_if_present: Vec<OsString>,
+
+    /// Leave out the content of directories that are marked as caches by a CACHEDIR.TAG
+    #[arg(long, help_heading = "What is left out")]
+    exclude_caches: bool,
+
+    /// Leave out files over this size, such as 500M
+    #[arg(long, value_name = "SIZE", value_parser = numbers::parse_size, help_heading = "What is left out")]
+    exclude_larger_than: Option<u64>,
+
+    /// Do not go into other file systems than those of the paths given
+    #[arg(short = 'x', long, help_heading = "What is left out")]
+    one_file_system: bool,
+}
+
+impl Backup {
+    pub fn run(self, context: &Context) -> Outcome {
+        // Everything that may be mistyped is read before a password is asked for.
+        let (excludes, exclude_texts) = self.excludes.read()?;
+        let paths = self.all_paths()?;
+        if self.new.new_key_file.is_some() && !self.init {
+            return Err(Failure::told("--new-key-file makes a key for a new repository: it needs --init"));
+        }
+        let repository = self.open(context)?;
+        let options = self.options(context, &repository, exclude_texts)?;
+        let reporter = Reporter::new(&context.output, Task::Backup)?;
+        let mut problem = None;
+        let source: Box<dyn Source> = if self.stdin || self.stdin_from_command {
+            let stop = reporter.stop_flag();
+            let stream = if self.stdin { Stream::stdin(stop) } else { Stream::program(&self.paths, stop)? };
+            problem = Some(stream.problem());
+            Box::new(ReaderSource::new(&Path::new("/").join(&self.stdin_filename), stream))
+        } else {
+            let mut tree = LocalTreeOptions::default();
+            tree.excludes = excludes;
+            tree.exclude_if_present = self.markers();
+            tree.exclude_larger_than_bytes = self.exclude_larger_than;
+            tree.one_file_system = self.one_file_system;
+            tree.leave_out = vec![context.place()?];
+            tree.with_atime = self.with_atime;
+            Box::new(LocalTree::new(&paths, tree)?)
+        };
+        let result = repository.backup(source.as_ref(), &options, &reporter);
+        reporter.finish();
+        broken_stream(problem)?;
+        let report = result.map_err(|error| {
+            Failure::from_verb(error, "no snapshot was made; what was stored is kept, and the next backup uses it")
+        })?;
+        self.print(context, &reporter, &report)?;
+        match report.summary.problems {
+            0 => Ok(()),
+            problems => Err(Failure::Incomplete(format!(
+                "{} could not be read in full; the snapshot has the rest",
+                numbers::count(problems, "entry")
+            ))),
+        }
+    }
+
+    fn open(&self, context: &Context) -> Outcome<Repository> {
+        match context.open_aloud() {
+            Err(Failure::Core(Error::NoRepository { .. })) if self.init && !self.dry_run => {
+                let made = context.init(&self.new, init::default_label())?;
+                init::tell(context, &made)?;
+                Ok(made.repository)
+            }
+            result => result,
+        }
+    }
+
+    fn all_paths(&self) -> Outcome<Vec<PathBuf>> {
+        let mut paths: Vec<PathBuf> = self.paths.iter().map(PathBuf::from).collect();
+        for (lists, format) in [
+            (&self.files_from, ListFormat::Patterns),
+            (&self.files_from_verbatim, ListFormat::Verbatim),
+            (&self.files_from_raw, ListFormat::Raw),
+        ] {
+            for list in lists {
+                paths.extend(sources::read_list(list, format)?);
+            }
+        }
+        match paths.is_empty() && !self.stdin {
+            true => Err(Failure::with_hint("nothing to back up", "name files or directories, or use --stdin")),
+            false => Ok(paths),
+        }
+    }
+
+    fn options(&self, context: &Context, repository: &Repository, excludes: Vec<String>) -> Outcome<BackupOptions> {
+        let user = system::current_user();
+        let mut options = BackupOptions::default();
+        options.mode = match &self.parent {
+            _ if self.full => Mode::Full,
+            _ if self.differential => Mode::Differential,
+            Some(name) => {
+                let selector = selection::selector(name)?;
+                Mode::Parent(repository.snapshot(&selector, &SnapshotFilter::default())?.id())
+            }
+            None => Mode::Incremental,
+        };
+        options.host = self.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(system::host_name);
+        options.user = user.name.map(|name| name.to_string()).unwrap_or_default();
+        options.uid = user.uid;
+        options.gid = user.gid;
+        options.tags = self.tag.iter().flat_map(|tags| selection::split_tags(tags)).collect();
+        options.excludes = excludes;
+        options.time_ns = self.time;
+        options.zone_minutes = time::zone_minutes(self.time);
+        options.dry_run = self.dry_run;
+        options.skip_if_unchanged = self.skip_if_unchanged;
+        options.verify = !context.global.no_extra_verify;
+        options.ignore_inode = self.ignore_inode;
+        options.ignore_ctime = self.ignore_ctime;
+        options.with_atime = self.with_atime;
+        options.level = context.global.compression.level();
+        options.program = concat!("icecore ", env!("CARGO_PKG_VERSION")).to_owned();
+        Ok(options)
+    }
+
+    /// Names of files that mark a directory, each with the bytes it must begin with.
+    fn markers(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        /// Of the Cache Directory Tagging Specification (bford.info/cachedir).
+        const CACHE: (&[u8], &[u8]) = (b"CACHEDIR.TAG", b"Signature: 8a477f597d28d172789f06886806bc55");
+        let given = self.exclude_if_present.iter().map(|marker| {
+            let bytes = marker.as_encoded_bytes();
+            let mut parts = bytes.splitn(2, |byte| *byte == b':');
+            let name = parts.next().unwrap_or_default();
+            (name.to_vec(), parts.next().unwrap_or_default().to_vec())
+        });
+        let cache = self.exclude_caches.then(|| (CACHE.0.to_vec(), CACHE.1.to_vec()));
+        given.chain(cache).collect()
+    }
+
+    fn print(&self, context: &Context, reporter: &Reporter, report: &BackupReport) -> Outcome {
+        let output = &context.output;
+        let zone = time::zone_minutes(self.time);
+        let summary = &report.summary;
+        let id = report.snapshot.as_ref().map(|snapshot| snapshot.id().short());
+        if output.is_json() {
+            return output.json(&SummaryLine {
+                message_type: "summary",
+                dry_run: self.dry_run,
+                counters: Counters::from(summary),
+                backup_start: time::rfc3339_ns(report.start_ns, zone),
+                backup_end: time::rfc3339_ns(report.end_ns, zone),
+                total_duration: reporter.elapsed().as_secs_f64(),
+                snapshot_id: id,
+            });
+        }
+        match report.parent {
+            Some(parent) => output.say(1, &format!("compared with snapshot {}", &parent.short()[..8]))?,
+            None => output.say(1, "compared with no snapshot, everything was read")?,
+        }
+        output.say(1, "")?;
+        let counted = |new, changed, same| format!("{new:>7} new, {changed:>5} changed, {same:>5} unmodified");
+        let files = counted(summary.files_new, summary.files_changed, summary.files_unmodified);
+        let directories = counted(summary.directories_new, summary.directories_changed, summary.directories_unmodified);
+        output.say(1, &format!("Files:     {files}"))?;
+        output.say(1, &format!("Dirs:      {directories}"))?;
+        output.say(2, &format!("Chunks:    {:>7} of data, {} of trees", summary.data_chunks, summary.tree_chunks))?;
+        let verb = if self.dry_run { "Would add" } else { "Added" };
+        let (added, stored) = (numbers::size(summary.added_bytes), numbers::size(summary.stored_bytes));
+        output.say(1, &format!("{verb} to the repository: {added} ({stored} stored)"))?;
+        output.say(1, "")?;
+        output.say(
+            1,
+            &format!(
+                "processed {}, {} in {}",
+                numbers::count(summary.processed_files, "file"),
+                numbers::size(summary.processed_bytes),
+                numbers::duration(reporter.elapsed())
+            ),
+        )?;
+        match id {
+            Some(id) => output.line(&format!("snapshot {} saved", &id[..8])),
+            None if self.dry_run => output.say(1, "nothing was stored (--dry-run)"),
+            None => output.say(1, "nothing changed: no snapshot was made"),
+        }
+    }
+}
+
+/// A stream that broke off is the failure, whatever the backup said of it.
+fn broken_stream(problem: Option<StreamProblem>) -> Outcome {
+    let problem = problem.and_then(|problem| problem.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+    match problem {
+        Some(problem) => Err(Failure::told(format!("{problem}; no snapshot was made"))),
+        None => Ok(()),
+    }
+}
+
+#[derive(Serialize)]
+struct SummaryLine {
+    message_type: &'static str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
+    #[serde(flatten)]
+    counters: Counters,
+    backup_start: String,
+    backup_end: String,
+    total_duration: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot_id: Option<String>,
+}

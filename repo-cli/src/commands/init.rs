@@ -1,0 +1,69 @@
+//! `icecore init`
+
+use clap::Args;
+use repo_core::system;
+use serde::Serialize;
+
+use crate::args::with_exit_codes;
+use crate::context::{Context, Made};
+use crate::exit::Outcome;
+use crate::names;
+use crate::secrets::NewSecret;
+
+/// Make a new, empty repository.
+///
+/// It opens with a password (asked for, or from --password-file and the like) or with a key file. Without them
+/// nobody can read what is stored, not even you: print a recovery kit with `icecore key export` and keep it in a safe place.
+#[derive(Debug, Args)]
+#[command(after_help = with_exit_codes!("Examples:\n  icecore init --repo /backup\n  icecore init --repo /backup --new-key-file ~/icecore.key"))]
+pub struct Init {
+    #[command(flatten)]
+    new: NewSecret,
+
+    /// What `key list` shows of the first key [default: user@host]
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Initialized {
+    message_type: &'static str,
+    id: String,
+    repository: String,
+}
+
+impl Init {
+    pub fn run(self, context: &Context) -> Outcome {
+        let label = self.label.unwrap_or_else(default_label);
+        let made = context.init(&self.new, label)?;
+        tell(context, &made)
+    }
+}
+
+/// `user@host`.
+pub fn default_label() -> String {
+    let user = system::current_user();
+    let name = user.name.map_or_else(|| user.uid.to_string(), |name| name.to_string());
+    format!("{name}@{}", system::host_name())
+}
+
+/// Says that a repository was made, and what its owner should do now.
+pub fn tell(context: &Context, made: &Made) -> Outcome {
+    let output = &context.output;
+    let place = context.place()?;
+    let id = made.repository.id().to_string();
+    if output.is_json() {
+        let repository = place.to_string_lossy().into_owned();
+        return output.json(&Initialized { message_type: "initialized", id, repository });
+    }
+    output.line(&format!("created repository {} at {}", &id[..10], names::path(&place)))?;
+    let secret = match &made.key_file {
+        Some(path) => format!("the key file {}", names::path(path)),
+        None => "its password or key".to_owned(),
+    };
+    output.say(1, "")?;
+    output.say(1, &format!("Whoever loses {secret} loses every backup in it: nothing else opens the repository,"))?;
+    output.say(1, "unless a recovery kit was printed. Do that now, and keep the paper apart from this machine:")?;
+    output.say(1, "")?;
+    output.say(1, &format!("  icecore -r {} key export", shell_words::quote(&names::path(&place))))
+}

@@ -1,0 +1,214 @@
+//! `icecore key`
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use repo_core::{KeyInfo, KeyKind, PasswordCost, system};
+use serde::Serialize;
+
+use crate::args::with_exit_codes;
+use crate::context::Context;
+use crate::exit::{Failure, Outcome};
+use crate::names;
+use crate::output::Table;
+use crate::secrets::{self, NewSecret, NewlyMade};
+use crate::time;
+
+use super::{cat, init};
+
+/// Manage the passwords and key files that open the repository.
+#[derive(Debug, Args)]
+#[command(after_help = with_exit_codes!("Examples:\n  icecore key add --new-key-file /root/icecore.key\n  icecore key export > kit.txt"))]
+pub struct Key {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List the keys; the one in use is marked
+    List,
+    /// Add a password or a key file
+    Add(Add),
+    /// Remove a key; never the last, never the one in use
+    Remove {
+        /// The first digits of its id
+        id: String,
+    },
+    /// Replace the password or key file in use by another
+    Passwd(Passwd),
+    /// Print a recovery kit: with it alone the repository opens
+    Export {
+        /// Write it to this new file, readable by its owner only, instead of standard output
+        #[arg(short, long, value_name = "FILE")]
+        target: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Add {
+    #[command(flatten)]
+    passwd: Passwd,
+
+    /// User to note with the key [default: you]
+    #[arg(long)]
+    user: Option<String>,
+
+    /// Host to note with the key [default: this one]
+    #[arg(long)]
+    host: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Passwd {
+    /// File that holds the new password
+    #[arg(long, value_name = "FILE", group = "new_secret")]
+    new_password_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    new: NewSecret,
+
+    /// Spend 1 GiB of memory on every guess at the password instead of 64 MiB
+    #[arg(long)]
+    high_cost: bool,
+}
+
+/// A key, as `key list` and `cat key` print it.
+#[derive(Debug, Serialize)]
+pub struct Shape {
+    current: bool,
+    id: String,
+    kind: &'static str,
+    #[serde(rename = "userName")]
+    user_name: String,
+    #[serde(rename = "hostName")]
+    host_name: String,
+    created: String,
+}
+
+impl From<&KeyInfo> for Shape {
+    fn from(key: &KeyInfo) -> Self {
+        // The label is user@host, unless `init --label` chose another.
+        let (user, host) = key.label.rsplit_once('@').unwrap_or((&key.label, ""));
+        Self {
+            current: key.current,
+            id: key.slot.to_string(),
+            kind: kind(key.kind),
+            user_name: user.to_owned(),
+            host_name: host.to_owned(),
+            created: time::rfc3339_ns(created_ns(key), time::zone_minutes(Some(created_ns(key)))),
+        }
+    }
+}
+
+impl Key {
+    pub fn run(self, context: &Context) -> Outcome {
+        match self.verb {
+            Verb::List => list(context),
+            Verb::Add(add) => add.run(context),
+            Verb::Remove { id } => {
+                let repository = context.open()?;
+                let key = cat::find_key(&repository, &id)?;
+                repository.remove_key(key.slot)?;
+                context.output.say(1, &format!("removed key {}", key.slot))
+            }
+            Verb::Passwd(passwd) => {
+                let repository = context.open()?;
+                let made = passwd.secret()?;
+                let key = repository.change_key(&made.secret, passwd.cost())?;
+                tell(context, "the key in use is now", &key, made)
+            }
+            Verb::Export { target } => export(context, target),
+        }
+    }
+}
+
+impl Add {
+    fn run(self, context: &Context) -> Outcome {
+        let repository = context.open()?;
+        let made = self.passwd.secret()?;
+        let label = match (&self.user, &self.host) {
+            (None, None) => init::default_label(),
+            (user, host) => {
+                let default = init::default_label();
+                let default_user = default.rsplit_once('@').map_or("", |(user, _)| user);
+                format!(
+                    "{}@{}",
+                    user.as_deref().unwrap_or(default_user),
+                    host.clone().unwrap_or_else(system::host_name)
+                )
+            }
+        };
+        let key = repository.add_key(&made.secret, &label, self.passwd.cost())?;
+        tell(context, "added key", &key, made)
+    }
+}
+
+impl Passwd {
+    fn secret(&self) -> Outcome<NewlyMade> {
+        secrets::for_new_key(&self.new, self.new_password_file.as_deref())
+    }
+
+    fn cost(&self) -> PasswordCost {
+        if self.high_cost { PasswordCost::High } else { PasswordCost::Default }
+    }
+}
+
+fn tell(context: &Context, what: &str, key: &KeyInfo, made: NewlyMade) -> Outcome {
+    let file = made.keep();
+    if context.output.is_json() {
+        return context.output.json(&Shape::from(key));
+    }
+    let file = file.map(|path| format!(", key file {}", names::path(&path))).unwrap_or_default();
+    context.output.say(1, &format!("{what} {}{file}", key.slot))
+}
+
+fn list(context: &Context) -> Outcome {
+    let keys = context.open()?.keys()?;
+    if context.output.is_json() {
+        return context.output.json(&keys.iter().map(Shape::from).collect::<Vec<_>>());
+    }
+    let mut table = Table::new(vec![" ID", "Kind", "Label", "Created"], 2);
+    for key in &keys {
+        let mark = if key.current { '*' } else { ' ' };
+        table.row(vec![
+            vec![format!("{mark}{}", &key.slot.to_string()[..8])],
+            vec![kind(key.kind).to_owned()],
+            vec![names::words(&key.label).into_owned()],
+            vec![time::shown(created_ns(key))],
+        ]);
+    }
+    table.print(&context.output)
+}
+
+fn export(context: &Context, target: Option<PathBuf>) -> Outcome {
+    let kit = context.open()?.recovery_kit();
+    match target {
+        Some(path) => {
+            let failed = |error| Failure::file("writing the recovery kit to", &path, &error);
+            let mut file = system::create_private_file(&path).map_err(failed)?;
+            file.write_all(kit.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+        }
+        None => context.output.raw(|out| Ok(out.write_all(kit.as_bytes())?))?,
+    }
+    if context.output.verbosity() > 0 && !context.output.is_json() {
+        context
+            .output
+            .error_line("Whoever has this text and the repository can read everything: print it, keep it safe,");
+        context.output.error_line("leave no copy on this machine. `icecore --recovery-kit FILE …` opens with it.");
+    }
+    Ok(())
+}
+
+fn kind(kind: KeyKind) -> &'static str {
+    match kind {
+        KeyKind::Password => "password",
+        KeyKind::KeyFile => "key file",
+        _ => "other",
+    }
+}
+
+fn created_ns(key: &KeyInfo) -> i64 {
+    i64::try_from(key.created_ms).ok().and_then(|ms| ms.checked_mul(1_000_000)).unwrap_or(i64::MAX)
+}

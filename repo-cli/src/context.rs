@@ -1,0 +1,142 @@
+//! What every command starts from: the place of the repository, the repository opened, the output.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{env, fs};
+
+use repo_core::{Backend, Error, InitOptions, Local, ObjectName, Repository, Span};
+
+use crate::args::Global;
+use crate::exit::{Failure, Outcome};
+use crate::names;
+use crate::output::Output;
+use crate::secrets::{self, NewSecret};
+
+/// What every command starts from.
+#[derive(Debug)]
+pub struct Context {
+    pub global: Global,
+    pub output: Output,
+}
+
+/// A repository that was just made.
+#[derive(Debug)]
+pub struct Made {
+    pub repository: Repository,
+    pub key_file: Option<PathBuf>,
+}
+
+impl Context {
+    /// Nothing is read yet.
+    pub fn new(global: Global, output: Output) -> Self {
+        Self { global, output }
+    }
+
+    /// The directory that the command line or the environment names.
+    pub fn place(&self) -> Outcome<PathBuf> {
+        // The command line goes before the environment, whichever of the two spellings it uses.
+        let from_file = |path: &Path| -> Outcome<PathBuf> {
+            let text = fs::read_to_string(path)
+                .map_err(|error| Failure::file("reading the repository's place from", path, &error))?;
+            Ok(PathBuf::from(text.trim()))
+        };
+        let variable = |name| env::var_os(name).filter(|value| !value.is_empty());
+        let place = if let Some(place) = &self.global.repo {
+            place.clone()
+        } else if let Some(path) = &self.global.repository_file {
+            from_file(path)?
+        } else if let Some(place) = variable("ICECORE_REPOSITORY") {
+            place.into()
+        } else if let Some(path) = variable("ICECORE_REPOSITORY_FILE") {
+            from_file(path.as_ref())?
+        } else {
+            return Err(Failure::with_hint("no repository is named", "use --repo DIRECTORY or ICECORE_REPOSITORY"));
+        };
+        local(&place)
+    }
+
+    fn backend(&self) -> Outcome<Arc<dyn Backend>> {
+        Ok(Arc::new(Local::new(self.place()?)))
+    }
+
+    /// Opens the repository.
+    pub fn open(&self) -> Outcome<Repository> {
+        let backend = self.backend()?;
+        // Before a password is asked for: there may be nothing to open.
+        if let Err(error) = backend.get(&ObjectName::Format, Span::All)
+            && error.is_absent()
+            && backend.get(&ObjectName::SecondCopy(repo_core::Doubled::Format), Span::All).is_err()
+        {
+            return Err(Error::NoRepository { place: backend.place() }.into());
+        }
+        let repository = secrets::open(&self.global, |secret| Repository::open(Arc::clone(&backend), secret))?;
+        Ok(self.threaded(repository))
+    }
+
+    /// Opens it, and says so on a terminal.
+    pub fn open_aloud(&self) -> Outcome<Repository> {
+        let repository = self.open()?;
+        if self.output.out_is_terminal() {
+            self.output.say(1, &format!("repository {} opened", &repository.id().to_string()[..8]))?;
+        }
+        Ok(repository)
+    }
+
+    /// Makes a repository.
+    pub fn init(&self, new: &NewSecret, label: String) -> Outcome<Made> {
+        let backend = self.backend()?;
+        // Before a new password is thought of.
+        if backend.get(&ObjectName::Format, Span::All).is_ok() {
+            return Err(Error::RepositoryExists { place: backend.place() }.into());
+        }
+        let made = secrets::for_new_repository(&self.global, new)?;
+        let mut options = InitOptions::default();
+        options.label = label;
+        if let Some(level) = self.global.compression.level() {
+            options.level = level;
+        }
+        let repository = Repository::init(backend, &made.secret, &options)?;
+        Ok(Made { repository: self.threaded(repository), key_file: made.keep() })
+    }
+
+    fn threaded(&self, repository: Repository) -> Repository {
+        match self.global.threads {
+            Some(threads) => repository.with_threads(usize::from(threads)),
+            None => repository,
+        }
+    }
+}
+
+/// The directory that a place means. What looks like a place of another kind is refused, not made as a directory.
+fn local(place: &Path) -> Outcome<PathBuf> {
+    let Some(text) = place.to_str() else { return Ok(place.to_owned()) };
+    if text.is_empty() {
+        return Err(Failure::told("the repository's place is empty"));
+    }
+    if let Some(path) = text.strip_prefix("local:") {
+        return Ok(PathBuf::from(path));
+    }
+    match text.split_once(':') {
+        Some((scheme, _)) if !scheme.contains('/') && !scheme.starts_with('.') => Err(Failure::with_hint(
+            format!("{}: this version keeps repositories in local directories only", names::words(text)),
+            "write a path, or local:PATH for a directory whose name has a colon",
+        )),
+        _ => Ok(place.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_a_path_is_taken_for_one() {
+        let good = [("/a/b", "/a/b"), ("rel/x", "rel/x"), ("local:x:y", "x:y"), ("./a:b", "./a:b"), ("/a:b", "/a:b")];
+        for (place, path) in good {
+            assert_eq!(local(Path::new(place)).expect(place), Path::new(path));
+        }
+        for bad in ["s3:bucket", "sftp:user@host:/x", "user@host:/x", "rest:https://h/", "", "https://h/x"] {
+            assert!(local(Path::new(bad)).is_err(), "{bad}");
+        }
+    }
+}
