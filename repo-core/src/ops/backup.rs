@@ -15,7 +15,7 @@ use crate::format::snapshot::{SnapshotRecord, Summary};
 use crate::id::SnapshotId;
 use crate::pipeline::{self, Budget, Pool};
 use crate::platform::host;
-use crate::progress::Progress;
+use crate::progress::{Event, Progress};
 use crate::repository::{Repository, Snapshot};
 use crate::store::{Sealing, Session, Store, Stored, WriterOptions};
 use crate::walk::Source;
@@ -116,7 +116,7 @@ pub struct BackupReport {
     /// `None` for a dry run, or if nothing changed and that was to be skipped.
     pub snapshot: Option<Snapshot>,
     pub parent: Option<SnapshotId>,
-    pub summary: crate::format::snapshot::Summary,
+    pub summary: Summary,
     /// Metadata's share of `summary.added_bytes` and `summary.stored_bytes`.
     pub added_meta_bytes: u64,
     pub stored_meta_bytes: u64,
@@ -127,7 +127,7 @@ pub struct BackupReport {
 impl Repository {
     /// Backs up `source` and publishes a snapshot of it.
     ///
-    /// What cannot be read is an [`Event::Problem`](crate::Event::Problem) and counted in the report; the rest is
+    /// What cannot be read is an [`Event::Problem`] and counted in the report; the rest is
     /// stored all the same. Nothing is published if this returns an error. Ended at any moment, even by a power
     /// failure, it leaves all published snapshots whole, and the next run uses what was uploaded.
     pub fn backup(
@@ -233,6 +233,9 @@ impl<'r> Run<'r> {
             assembly.finish()?;
             Ok(totals)
         });
+        for message in self.source.notes() {
+            self.progress.report(Event::Note { message: &message });
+        }
         // A thread's own error says more than that its channel closed.
         sealing.check()?;
         Ok((totals?, sealing))

@@ -1,3 +1,5 @@
+//! Shapes of trees and lists, and reading them back from a real store.
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
