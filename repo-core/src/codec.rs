@@ -15,12 +15,12 @@ use crate::error::Corruption;
 const CLAIM_LIMIT: usize = 8 << 20;
 
 /// No payload is longer than this; each type has its own limit, at most this one.
-pub(crate) const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 
 /// The bytes of a struct: its fields in the order they are declared.
 ///
 /// The buffer is made once, at its final size: a keyring leaves no copies of keys behind in buffers that were outgrown.
-pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     const WHY: &str = "the structs of format hold only what bincode can write";
     let configuration = bincode::config::standard();
     let mut size = SizeWriter::default();
@@ -34,7 +34,7 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 ///
 /// Exact and canonical: what is left over is an error, and the value must encode to the same bytes again. bincode alone
 /// accepts integers in longer forms than needed; two spellings of one value would be two objects that say the same.
-pub(crate) fn decode<T: Serialize + DeserializeOwned>(
+pub fn decode<T: Serialize + DeserializeOwned>(
     bytes: &[u8],
     bytes_max: usize,
     what: &'static str,

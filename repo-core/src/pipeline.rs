@@ -140,24 +140,65 @@ impl Drop for Permit {
     }
 }
 
-/// A buffer whose bytes count against a budget for as long as any slice of it lives:
+/// Buffers that are used again: large ones that come and go between threads would leave the allocator's
+/// memory in pieces, and the process several times as large as what it holds.
+#[derive(Debug)]
+pub struct Pool {
+    capacity: usize,
+    free: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Pool {
+    /// A pool of buffers of `capacity` bytes.
+    pub fn new(capacity: usize) -> Arc<Self> {
+        Arc::new(Self { capacity, free: Mutex::default() })
+    }
+
+    /// The capacity of its buffers.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// An empty buffer.
+    pub fn take(&self) -> Vec<u8> {
+        lock(&self.free).pop().unwrap_or_else(|| Vec::with_capacity(self.capacity))
+    }
+
+    /// Takes a buffer back; one that has grown or shrunk is let go.
+    pub fn give(&self, mut buffer: Vec<u8>) {
+        if buffer.capacity() == self.capacity {
+            buffer.clear();
+            lock(&self.free).push(buffer);
+        }
+    }
+}
+
+/// A pool's buffer that counts against a budget for as long as any slice of it lives, and then goes back:
 /// `Bytes::from_owner(buffer)` hands it on without copying.
 #[derive(Debug)]
 pub struct Budgeted {
     bytes: Vec<u8>,
+    pool: Arc<Pool>,
     _permit: Permit,
 }
 
 impl Budgeted {
     /// Ties the buffer to its permit.
-    pub fn new(bytes: Vec<u8>, permit: Permit) -> Self {
-        Self { bytes, _permit: permit }
+    pub fn new(bytes: Vec<u8>, pool: Arc<Pool>, permit: Permit) -> Self {
+        Self { bytes, pool, _permit: permit }
     }
 }
 
 impl AsRef<[u8]> for Budgeted {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+impl Drop for Budgeted {
+    fn drop(&mut self) {
+        // Before the permit, so that whoever waits for it finds the buffer.
+        self.pool.give(std::mem::take(&mut self.bytes));
     }
 }
 

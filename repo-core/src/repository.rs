@@ -237,6 +237,18 @@ impl Repository {
         Ok(opened)
     }
 
+    /// The chunks, with the index as it is now.
+    pub(crate) fn fresh_store(&self) -> Result<Arc<Store>> {
+        let mut store = lock(&self.inner.store);
+        if let Some(store) = &*store {
+            store.reload()?;
+            return Ok(store.clone());
+        }
+        let opened = Arc::new(Store::open(self.inner.backend.clone(), self.inner.keys.clone())?);
+        *store = Some(opened.clone());
+        Ok(opened)
+    }
+
     /// Its random name.
     pub fn id(&self) -> RepositoryId {
         self.inner.id

@@ -5,9 +5,9 @@ mod index;
 mod session;
 mod writer;
 
-pub use index::{Index, LoadReport, Place};
+pub use index::{Index, Place};
 pub use session::Session;
-pub use writer::{DurableTree, Sealing, Stored, Writer, WriterOptions};
+pub use writer::{Sealing, Stored, Writer, WriterOptions};
 
 use std::collections::HashMap;
 use std::fmt;

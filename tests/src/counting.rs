@@ -31,7 +31,7 @@ impl Readings {
         self.files.values().map(|reading| reading.bytes).sum()
     }
 
-    /// Files that were opened, by the last part of their path.
+    /// Files that were opened, by the last part of their path, ascending.
     pub fn opened(&self) -> Vec<String> {
         let opened = self.files.iter().filter(|(_, reading)| reading.opened > 0);
         opened
@@ -74,6 +74,14 @@ impl<S: Source> Source for CountingSource<S> {
 
     fn paths(&self) -> Vec<Vec<u8>> {
         self.inner.paths()
+    }
+
+    fn is_stream(&self) -> bool {
+        self.inner.is_stream()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.inner.notes()
     }
 }
 

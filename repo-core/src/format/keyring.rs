@@ -59,6 +59,12 @@ pub struct SlotEntry {
     pub created_ms: u64,
 }
 
+impl std::fmt::Debug for Epoch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Epoch {{ epoch: {}, secrets hidden }}", self.epoch)
+    }
+}
+
 impl std::fmt::Debug for Keyring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Keyring {{ generation: {}, secrets hidden }}", self.generation)
@@ -158,6 +164,8 @@ mod tests {
 
     #[test]
     fn debug_shows_no_secret() {
-        assert_eq!(format!("{:?}", sample_keyring()), "Keyring { generation: 2, secrets hidden }");
+        let keyring = sample_keyring();
+        assert_eq!(format!("{keyring:?}"), "Keyring { generation: 2, secrets hidden }");
+        assert_eq!(format!("{:?}", keyring.epochs[0]), "Epoch { epoch: 0, secrets hidden }");
     }
 }

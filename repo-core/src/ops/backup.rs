@@ -13,16 +13,16 @@ use crate::chunker::Chunker;
 use crate::error::Result;
 use crate::format::snapshot::{SnapshotRecord, Summary};
 use crate::id::SnapshotId;
-use crate::pipeline::{self, Budget};
+use crate::pipeline::{self, Budget, Pool};
 use crate::platform::host;
-use crate::progress::Progress;
+use crate::progress::{Event, Progress};
 use crate::repository::{Repository, Snapshot};
 use crate::store::{Sealing, Session, Store, Stored, WriterOptions};
 use crate::walk::Source;
 
 use assembly::{Assembly, Totals};
 use lineage::Lineage;
-use reading::Reading;
+use reading::{Reading, SEGMENT_BYTES, UNIT_BYTES};
 use walker::Walker;
 
 /// Entries that the walk may be ahead of the assembly.
@@ -102,7 +102,7 @@ impl Default for BackupOptions {
             ignore_ctime: false,
             with_atime: false,
             program: concat!("icecore ", env!("CARGO_PKG_VERSION")).to_owned(),
-            memory_bytes: 32 << 20,
+            memory_bytes: 24 << 20,
             level: None,
             series: None,
         }
@@ -116,7 +116,7 @@ pub struct BackupReport {
     /// `None` for a dry run, or if nothing changed and that was to be skipped.
     pub snapshot: Option<Snapshot>,
     pub parent: Option<SnapshotId>,
-    pub summary: crate::format::snapshot::Summary,
+    pub summary: Summary,
     /// Metadata's share of `summary.added_bytes` and `summary.stored_bytes`.
     pub added_meta_bytes: u64,
     pub stored_meta_bytes: u64,
@@ -127,7 +127,7 @@ pub struct BackupReport {
 impl Repository {
     /// Backs up `source` and publishes a snapshot of it.
     ///
-    /// What cannot be read is an [`Event::Problem`](crate::Event::Problem) and counted in the report; the rest is
+    /// What cannot be read is an [`Event::Problem`] and counted in the report; the rest is
     /// stored all the same. Nothing is published if this returns an error. Ended at any moment, even by a power
     /// failure, it leaves all published snapshots whole, and the next run uses what was uploaded.
     pub fn backup(
@@ -146,6 +146,8 @@ struct Run<'r> {
     source: &'r dyn Source,
     options: &'r BackupOptions,
     progress: &'r dyn Progress,
+    /// `None`: a dry run.
+    session: Option<Session>,
     store: Arc<Store>,
     start_ns: i64,
     lineage: Lineage,
@@ -159,19 +161,22 @@ impl<'r> Run<'r> {
         progress: &'r dyn Progress,
     ) -> Result<Self> {
         let start_ns = host::now_ns();
-        let store = repository.store()?;
+        let inner = &repository.inner;
+        // Registered before the store is looked at, so that nobody takes away what this run will rely on.
+        let session = match options.dry_run {
+            true => None,
+            false => Some(Session::register(&inner.backend, &inner.keys, &options.program)?),
+        };
+        let store = repository.fresh_store()?;
         let lineage = Lineage::find(repository, source, options)?;
-        Ok(Self { repository, source, options, progress, store, start_ns, lineage })
+        Ok(Self { repository, source, options, progress, session, store, start_ns, lineage })
     }
 
-    fn go(self) -> Result<BackupReport> {
-        if self.options.dry_run {
+    fn go(mut self) -> Result<BackupReport> {
+        let Some(session) = self.session.take() else {
             let (totals, sealing) = self.write(SnapshotId([0; 16]))?;
             return Ok(self.report(None, totals, sealing));
-        }
-        // Registered before the store is looked at, so that nobody takes away what this run will rely on.
-        let session = Session::register(&self.store, &self.options.program)?;
-        self.store.reload()?;
+        };
         let (totals, sealing) = self.write(session.id())?;
         let unchanged = self.lineage.parent.as_ref().is_some_and(|parent| parent.record.root.tree == totals.root.tree);
         if self.options.skip_if_unchanged && unchanged {
@@ -208,6 +213,9 @@ impl<'r> Run<'r> {
             chunker: Chunker::new(config.chunker, self.repository.inner.keys.gear()),
             progress: self.progress,
             budget: Budget::new(self.options.memory_bytes.max(MEMORY_MIN_BYTES)),
+            units: Pool::new(UNIT_BYTES),
+            // A segment begins with what the last one left uncut.
+            segments: Pool::new(SEGMENT_BYTES),
         };
         let totals = pipeline::scope(|scope| {
             let (items, order) = bounded(ITEMS_MAX);
@@ -225,6 +233,9 @@ impl<'r> Run<'r> {
             assembly.finish()?;
             Ok(totals)
         });
+        for message in self.source.notes() {
+            self.progress.report(Event::Note { message: &message });
+        }
         // A thread's own error says more than that its channel closed.
         sealing.check()?;
         Ok((totals?, sealing))

@@ -66,8 +66,7 @@ impl Repository {
         // (invariant 6).
         let list = self.snapshots(&SnapshotFilter::default())?;
         progress.report(Event::Stage { name: "packs and index" });
-        let store = self.store()?;
-        store.reload()?;
+        let store = self.fresh_store()?;
         let view = store.view();
         let mut damaged = HashSet::new();
         packs::check_index(&view, &mut report, &mut damaged);

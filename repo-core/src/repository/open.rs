@@ -23,9 +23,10 @@ use crate::id::{Doubled, ObjectName, RepositoryId, SlotId};
 use crate::platform::host;
 use crate::seal;
 
-/// Sealed bytes of packs that wait in memory until their pack is full, over all threads: a quarter of 64 MiB each.
-const PACK_DATA_BYTES: u32 = 16 << 20;
-const PACK_META_BYTES: u32 = 8 << 20;
+/// Sealed bytes wait in memory until their pack is full and written: with two threads five packs, which this keeps
+/// near 64 MiB.
+const PACK_DATA_BYTES: u32 = 12 << 20;
+const PACK_META_BYTES: u32 = 6 << 20;
 
 /// What unlocking gives.
 struct Unlocked {

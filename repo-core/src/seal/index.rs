@@ -21,7 +21,7 @@ const LEVEL: i32 = 1;
 /// The table has one chunk record for each block, with the block's first id: whoever looks for an id may fetch the one
 /// block that can have it.
 pub fn seal_index(keys: &Keys, writer: SnapshotId, counter: u64, blocks: &[IndexBlock]) -> Result<(IndexId, Bytes)> {
-    let mut object = ObjectBuilder::new(keys, Purpose::Index, ObjectType::Index, writer, counter, 0)?;
+    let mut object = ObjectBuilder::new(keys, Purpose::Index, ObjectType::Index, writer, counter, Vec::new())?;
     let mut codec = FrameCodec::new(LEVEL);
     for block in blocks {
         let raw = block.encode();

@@ -54,12 +54,12 @@ impl std::fmt::Debug for PackBuilder {
 }
 
 impl PackBuilder {
-    /// `capacity`: bytes to reserve. The buffer moves if the pack outgrows it, and each frame needs room for its
-    /// uncompressed length while it is compressed: reserve the pack's length, one frame, and the table.
+    /// `buffer`: memory to build in; what it holds is dropped. It moves if the pack outgrows its capacity, and each frame
+    /// needs room for its uncompressed length while it is compressed: the pack's length, one frame, and the table.
     /// `counter`: the writer's count of objects so far (see [`Keys::new_object`]).
-    pub fn new(keys: &Keys, kind: PackKind, writer: SnapshotId, counter: u64, capacity: usize) -> Result<Self> {
+    pub fn new(keys: &Keys, kind: PackKind, writer: SnapshotId, counter: u64, buffer: Vec<u8>) -> Result<Self> {
         let (purpose, object_type) = purpose_and_type(kind);
-        Ok(Self { kind, object: ObjectBuilder::new(keys, purpose, object_type, writer, counter, capacity)? })
+        Ok(Self { kind, object: ObjectBuilder::new(keys, purpose, object_type, writer, counter, buffer)? })
     }
 
     /// Compresses and seals one frame. `raw` is the concatenation of the parts. With `verify`, the sealed frame is opened
@@ -136,17 +136,13 @@ impl ObjectBuilder {
         object_type: ObjectType,
         writer: SnapshotId,
         counter: u64,
-        capacity: usize,
+        mut buffer: Vec<u8>,
     ) -> Result<Self> {
         let (header, object_keys) = keys.new_object(purpose, object_type, &writer.0, counter)?;
         let footer = Footer { writer, data_end: HEADER_LENGTH as u64, frames: Vec::new(), chunks: Vec::new() };
-        let mut builder = Self {
-            header: header.encode(),
-            keys: object_keys,
-            buffer: Vec::with_capacity(capacity),
-            hasher: blake3::Hasher::new(),
-            footer,
-        };
+        buffer.clear();
+        let mut builder =
+            Self { header: header.encode(), keys: object_keys, buffer, hasher: blake3::Hasher::new(), footer };
         builder.buffer.extend_from_slice(&builder.header);
         builder.hasher.update(&builder.buffer);
         Ok(builder)

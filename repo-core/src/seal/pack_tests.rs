@@ -16,7 +16,7 @@ use crate::id::{ChunkKind, PackKind, SnapshotId};
 const WRITER: SnapshotId = SnapshotId([1; 16]);
 
 fn builder(keys: &Keys) -> PackBuilder {
-    PackBuilder::new(keys, PackKind::Data, WRITER, 0, 1 << 20).unwrap()
+    PackBuilder::new(keys, PackKind::Data, WRITER, 0, Vec::with_capacity(1 << 20)).unwrap()
 }
 
 /// Pushes one frame of these chunks, with the self-check.

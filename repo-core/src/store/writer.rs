@@ -1,10 +1,9 @@
 //! From new chunks to durable packs and their index: gathers chunks into frames in the order they come, seals frames
 //! on several threads, uploads packs on one, and writes the index when its packs are durable (invariant 2).
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hashbrown::HashTable;
 
@@ -18,7 +17,7 @@ use crate::format::pack::Footer;
 use crate::format::snapshot::Root;
 use crate::frame::FrameCodec;
 use crate::id::{ChunkId, ChunkKind, ObjectName, PackKind, SnapshotId};
-use crate::pipeline::{FirstError, Scope, lock};
+use crate::pipeline::{FirstError, Pool, Scope, lock};
 use crate::seal::{self, PackBuilder, Part, SealedPack};
 
 /// A tree whose every chunk is durable and indexed. Made by [`Sealing::finish`] alone, wanted by
@@ -73,6 +72,9 @@ pub struct Sealing<'s> {
     /// Metadata is little: all threads share one pack for it.
     meta: Mutex<Option<OpenPack>>,
     failure: FirstError,
+    /// Buffers of packs, and of frames' plaintext.
+    buffers: Arc<Pool>,
+    frames: Arc<Pool>,
     rows: Mutex<Vec<(PackRow, Footer)>>,
     stored_data: AtomicU64,
     stored_meta: AtomicU64,
@@ -84,16 +86,31 @@ struct OpenPack {
     close_at: usize,
 }
 
-/// Chunks that are compressed and sealed together.
+/// Chunks that are compressed and sealed together. Their bytes are copied here, once, as they come: a frame that held
+/// on to the buffers they were read into would keep a whole buffer alive for every small chunk, and the reading
+/// threads waiting for memory that only their own progress could free.
+#[derive(Default)]
+struct Frame {
+    raw: Vec<u8>,
+    chunks: Vec<(ChunkId, ChunkKind, u32)>,
+    owner: u64,
+}
+
 struct FrameJob {
     kind: PackKind,
-    chunks: Vec<(ChunkId, ChunkKind, Bytes)>,
+    frame: Frame,
 }
 
 impl<'s> Sealing<'s> {
     /// Nothing is started yet.
     pub fn new(store: &'s Store, session: SnapshotId, options: WriterOptions) -> Self {
+        let largest = options.pack_data_bytes.max(options.pack_meta_bytes);
+        // The largest threshold, the last frame, the padding and the table, so that a pack never moves while it grows;
+        // untouched pages cost nothing.
+        let buffers = Pool::new(largest / 4 * 5 + 2 * options.frame_target_bytes + (1 << 20));
         Self {
+            buffers,
+            frames: Pool::new(options.frame_target_bytes / 4 * 5),
             store,
             session,
             options,
@@ -120,13 +137,7 @@ impl<'s> Sealing<'s> {
     }
 
     fn seal_frames(&self, jobs: &Receiver<FrameJob>, uploads: &Sender<SealedPack>) {
-        let mut worker = SealWorker {
-            sealing: self,
-            codec: FrameCodec::new(self.options.level),
-            raw: Vec::new(),
-            data: None,
-            uploads,
-        };
+        let mut worker = SealWorker { sealing: self, codec: FrameCodec::new(self.options.level), data: None, uploads };
         // Goes on receiving after a failure, so that nobody waits for this thread.
         for job in jobs {
             if !self.failure.is_set()
@@ -134,6 +145,7 @@ impl<'s> Sealing<'s> {
             {
                 self.failure.set(error);
             }
+            self.frames.give(job.frame.raw);
         }
         if !self.failure.is_set()
             && let Err(error) = worker.close_all()
@@ -159,12 +171,18 @@ impl<'s> Sealing<'s> {
             PackKind::Meta => &self.stored_meta,
         };
         stored.fetch_add(length, Ordering::Relaxed);
+        if !self.options.dry_run {
+            match self.store.backend().put_new(&ObjectName::Pack(pack.kind, pack.id), pack.bytes.clone())? {
+                Put::Created | Put::Exists(_) => {}
+                Put::Unknown => return Err(Error::Usage("the store lost its answer to a pack; run again".into())),
+            }
+        }
+        // A backend that keeps the bytes keeps the buffer.
+        if let Ok(buffer) = pack.bytes.try_into_mut() {
+            self.buffers.give(buffer.into());
+        }
         if self.options.dry_run {
             return Ok(());
-        }
-        match self.store.backend().put_new(&ObjectName::Pack(pack.kind, pack.id), pack.bytes)? {
-            Put::Created | Put::Exists(_) => {}
-            Put::Unknown => return Err(Error::Usage("the store lost its answer to a pack; run again".into())),
         }
         let row = pack_row(pack.kind, pack.id, length, &pack.footer);
         let full = {
@@ -224,29 +242,28 @@ impl<'s> Sealing<'s> {
 struct SealWorker<'w, 's> {
     sealing: &'w Sealing<'s>,
     codec: FrameCodec,
-    /// A frame's plaintext; reused.
-    raw: Vec<u8>,
     data: Option<OpenPack>,
     uploads: &'w Sender<SealedPack>,
 }
 
 impl SealWorker<'_, '_> {
     fn seal(&mut self, job: &FrameJob) -> Result<()> {
-        self.raw.clear();
-        for (_, _, bytes) in &job.chunks {
-            self.raw.extend_from_slice(bytes);
+        let raw = &job.frame.raw;
+        let mut rest = raw.as_slice();
+        let mut parts = Vec::with_capacity(job.frame.chunks.len());
+        for (id, kind, length) in &job.frame.chunks {
+            let (bytes, behind) = rest.split_at(*length as usize);
+            parts.push(Part { id: *id, kind: *kind, bytes });
+            rest = behind;
         }
-        let parts: Vec<Part<'_>> =
-            job.chunks.iter().map(|(id, kind, bytes)| Part { id: *id, kind: *kind, bytes }).collect();
         let sealing = self.sealing;
         match job.kind {
             PackKind::Data => {
-                let full = sealing.push(&mut self.data, PackKind::Data, &mut self.codec, &parts, &self.raw)?;
+                let full = sealing.push(&mut self.data, PackKind::Data, &mut self.codec, &parts, raw)?;
                 full.map_or(Ok(()), |pack| self.close(pack))
             }
             PackKind::Meta => {
-                let full =
-                    sealing.push(&mut lock(&sealing.meta), PackKind::Meta, &mut self.codec, &parts, &self.raw)?;
+                let full = sealing.push(&mut lock(&sealing.meta), PackKind::Meta, &mut self.codec, &parts, raw)?;
                 full.map_or(Ok(()), |pack| self.close(pack))
             }
         }
@@ -292,10 +309,8 @@ impl Sealing<'_> {
         // Uniform in [0.75, 1.25] of the target.
         let draw = usize::from(u16::from_le_bytes(crypto::random()?));
         let close_at = target / 4 * 3 + (target / 2 >> 16) * draw;
-        // Room for the last frame, the padding and the table too, so that the buffer never moves; untouched pages
-        // cost nothing.
-        let capacity = close_at + 2 * self.options.frame_target_bytes + (1 << 20);
-        let builder = PackBuilder::new(self.store.keys(), kind, self.session, self.next_object(), capacity)?;
+        let buffer = self.buffers.take();
+        let builder = PackBuilder::new(self.store.keys(), kind, self.session, self.next_object(), buffer)?;
         Ok(OpenPack { builder, close_at })
     }
 }
@@ -308,18 +323,11 @@ enum Lane {
     Meta = 2,
 }
 
-#[derive(Default)]
-struct OpenFrame {
-    chunks: Vec<(ChunkId, ChunkKind, Bytes)>,
-    bytes: usize,
-    owner: u64,
-}
-
 /// Takes chunks in order, drops those that are stored, gathers the rest. Used by one thread.
 pub struct Writer<'scope, 's> {
     sealing: &'scope Sealing<'s>,
     jobs: Sender<FrameJob>,
-    open: [OpenFrame; 3],
+    open: [Frame; 3],
     new: NewChunks,
 }
 
@@ -334,7 +342,7 @@ impl Writer<'_, '_> {
         &mut self,
         kind: ChunkKind,
         id: ChunkId,
-        bytes: Bytes,
+        bytes: &[u8],
         incompressible: bool,
         owner: u64,
         view: &Index,
@@ -355,15 +363,18 @@ impl Writer<'_, '_> {
         let other_owner =
             self.sealing.options.isolate_owners && frame.owner != owner && matches!(kind, ChunkKind::Data);
         // A chunk that would make the frame much larger than its target begins the next one.
-        let too_large = frame.bytes + bytes.len() > target + target / 4;
+        let too_large = frame.raw.len() + bytes.len() > target + target / 4;
         if !frame.chunks.is_empty() && (other_owner || too_large) {
             self.close(lane)?;
         }
         let frame = &mut self.open[lane as usize];
+        if frame.chunks.is_empty() {
+            frame.raw = self.sealing.frames.take();
+        }
         frame.owner = owner;
-        frame.bytes += bytes.len();
-        frame.chunks.push((id, kind, bytes));
-        if frame.bytes >= target { self.close(lane).map(|()| true) } else { Ok(true) }
+        frame.raw.extend_from_slice(bytes);
+        frame.chunks.push((id, kind, bytes.len() as u32));
+        if frame.raw.len() >= target { self.close(lane).map(|()| true) } else { Ok(true) }
     }
 
     /// Sends what is open on its way, and lets the threads end.
@@ -377,7 +388,7 @@ impl Writer<'_, '_> {
     fn close(&mut self, lane: Lane) -> Result<()> {
         let frame = std::mem::take(&mut self.open[lane as usize]);
         let Some((_, kind, _)) = frame.chunks.first() else { return Ok(()) };
-        let job = FrameJob { kind: kind.pack_kind(), chunks: frame.chunks };
+        let job = FrameJob { kind: kind.pack_kind(), frame };
         self.jobs.send(job).map_err(|_| Error::Bug("the sealing threads ended early".into()))
     }
 }

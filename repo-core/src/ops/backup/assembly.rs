@@ -71,7 +71,7 @@ impl ChunkSink for Sink<'_, '_, '_> {
     fn put(&mut self, kind: ChunkKind, bytes: Vec<u8>) -> Result<ChunkId> {
         let id = self.store.keys().chunk_id(kind, &bytes);
         let length = bytes.len() as u64;
-        if self.writer.put(kind, id, bytes.into(), false, 0, self.view)? {
+        if self.writer.put(kind, id, &bytes, false, 0, self.view)? {
             self.tree_chunks += 1;
             self.added_meta_bytes += length;
         }
@@ -86,7 +86,7 @@ impl ChunkSink for Sink<'_, '_, '_> {
 impl Sink<'_, '_, '_> {
     fn put_piece(&mut self, piece: Piece, owner: u32) -> Result<Extent> {
         if let ExtentKind::Data(id) = piece.extent.kind
-            && self.writer.put(ChunkKind::Data, id, piece.bytes, piece.incompressible, owner.into(), self.view)?
+            && self.writer.put(ChunkKind::Data, id, &piece.bytes, piece.incompressible, owner.into(), self.view)?
         {
             self.data_chunks += 1;
             self.added_data_bytes += piece.extent.length;

@@ -12,12 +12,16 @@ use crate::crypto::Keys;
 use crate::format::tree::{Extent, ExtentKind, Metadata};
 use crate::frame;
 use crate::id::ChunkKind;
-use crate::pipeline::{Budget, Budgeted, Permit};
+use crate::pipeline::{Budget, Budgeted, Permit, Pool};
 use crate::progress::{Event, Progress};
 use crate::walk::{Details, SourceDirectory, SourceEntry, SourceFile};
 
 /// Files up to this size lie in their node.
 pub const INLINE_MAX_BYTES: u64 = 512;
+/// Small files share a buffer of this many bytes; a file over it is read in segments, one after the other.
+pub const UNIT_BYTES: usize = 1 << 20;
+/// Bytes of a segment of a large file.
+pub const SEGMENT_BYTES: usize = 2 << 20;
 /// A file that changes while it is read is read again this often.
 pub const ATTEMPTS: usize = 3;
 /// Below this a chunk's compressibility is not worth a look.
@@ -28,8 +32,12 @@ pub struct Reading<'r> {
     pub keys: Arc<Keys>,
     pub chunker: Chunker,
     pub progress: &'r dyn Progress,
-    /// Plaintext under way.
+    /// Plaintext under way, by the capacity of its buffers.
     pub budget: Arc<Budget>,
+    /// Buffers of small files.
+    pub units: Arc<Pool>,
+    /// Buffers of large files' segments.
+    pub segments: Arc<Pool>,
 }
 
 /// A slice of a file on its way to the store.
@@ -67,7 +75,7 @@ pub type FileResult = Result<ReadFile, ReadFailure>;
 /// Work for a reading thread.
 pub enum Job {
     /// Small files whose contents share one buffer.
-    Files { files: Vec<FileJob>, bytes: usize, permit: Permit },
+    Files { files: Vec<FileJob>, permit: Permit },
     /// A segment of a large file, cut already.
     Segment { segment: Bytes, cuts: Vec<Range<usize>>, reply: Sender<Vec<Piece>> },
 }
@@ -98,7 +106,7 @@ impl Reading<'_> {
         for job in todo {
             // Replies fail only if the assembly has given up; then nobody wants them.
             match job {
-                Job::Files { files, bytes, permit } => self.read_files(files, bytes, permit),
+                Job::Files { files, permit } => self.read_files(files, permit),
                 Job::Segment { segment, cuts, reply } => {
                     let pieces = cuts.into_iter().map(|cut| self.piece(segment.slice(cut))).collect();
                     let _ = reply.send(pieces);
@@ -107,8 +115,8 @@ impl Reading<'_> {
         }
     }
 
-    fn read_files(&self, files: Vec<FileJob>, bytes: usize, permit: Permit) {
-        let mut buffer = Vec::with_capacity(bytes);
+    fn read_files(&self, files: Vec<FileJob>, permit: Permit) {
+        let mut buffer = self.units.take();
         let mut results = Vec::with_capacity(files.len());
         for file in &files {
             let start = buffer.len();
@@ -118,7 +126,7 @@ impl Reading<'_> {
             }
             results.push(result);
         }
-        let shared = Bytes::from_owner(Budgeted::new(buffer, permit));
+        let shared = Bytes::from_owner(Budgeted::new(buffer, self.units.clone(), permit));
         for (file, result) in files.into_iter().zip(results) {
             let result = result.map(|raw| {
                 self.progress.report(Event::Bytes { count: raw.read_bytes });

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::Run;
-use super::reading::{ATTEMPTS, FileJob, FileResult, Job, Piece, Reading, Stability, hole, read_fully};
+use super::reading::{
+    ATTEMPTS, FileJob, FileResult, Job, Piece, Reading, SEGMENT_BYTES, Stability, UNIT_BYTES, hole, read_fully,
+};
 use crate::error::{Error, Result};
 use crate::format::tree::{Content, ExtentKind, Metadata, Node, NodeKind, Timestamp, Xattrs};
 use crate::id::ChunkKind;
@@ -18,16 +20,10 @@ use crate::store::Index;
 use crate::tree::{self, Nodes};
 use crate::walk::{Details, Entries, SourceDirectory, SourceEntry, SourceFile, Unreadable};
 
-/// Small files share a buffer of about this many bytes.
-const UNIT_BYTES: u64 = 1 << 20;
-/// Or this many files.
+/// Small files that share a buffer, at most.
 const UNIT_FILES: usize = 256;
 /// Entries after which a begun unit is sent, full or not: the assembly may wait for its first file.
 const UNIT_ITEMS: usize = 1024;
-/// Files over this size are read in segments, one after the other.
-const SMALL_MAX_BYTES: u64 = 2 << 20;
-/// Bytes of a segment of a large file.
-const SEGMENT_BYTES: usize = 4 << 20;
 /// A change within this time before the reading began may not show in the times.
 const RACY_NS: i128 = 2_000_000_000;
 /// Deeper trees are named and left out (limit of the format).
@@ -260,7 +256,7 @@ impl<'r> Walker<'r> {
             return self.ready(directory.as_ref(), entry, node);
         }
         match entry.metadata.kind {
-            NodeKind::File if entry.metadata.size > SMALL_MAX_BYTES || self.run.source.is_stream() => {
+            NodeKind::File if entry.metadata.size > UNIT_BYTES as u64 || self.run.source.is_stream() => {
                 self.large(directory.as_ref(), &entry, status)
             }
             NodeKind::File => self.small(directory, entry, status),
@@ -297,12 +293,15 @@ impl<'r> Walker<'r> {
     }
 
     fn small(&mut self, directory: &Arc<dyn SourceDirectory>, entry: SourceEntry, status: Status) -> Walk {
+        if self.unit_bytes + entry.metadata.size > UNIT_BYTES as u64 {
+            self.send_unit()?;
+        }
         let (reply, result) = bounded(1);
         let name = entry.name.clone();
         self.unit_bytes += entry.metadata.size;
         self.unit.push(FileJob { directory: directory.clone(), entry, reply });
         self.send(Item::File { name, status, result })?;
-        if self.unit_bytes >= UNIT_BYTES || self.unit.len() >= UNIT_FILES { self.send_unit() } else { Ok(()) }
+        if self.unit.len() >= UNIT_FILES { self.send_unit() } else { Ok(()) }
     }
 
     fn send_unit(&mut self) -> Walk {
@@ -310,10 +309,10 @@ impl<'r> Walker<'r> {
             return Ok(());
         }
         let files = std::mem::take(&mut self.unit);
-        let bytes = std::mem::take(&mut self.unit_bytes) as usize;
+        self.unit_bytes = 0;
         self.unit_items = 0;
-        let permit = self.reading.budget.take(bytes);
-        self.jobs.send(Job::Files { files, bytes, permit }).map_err(|_| Stop)
+        let permit = self.reading.budget.take(self.reading.units.capacity());
+        self.jobs.send(Job::Files { files, permit }).map_err(|_| Stop)
     }
 
     /// Reads a large file here, segment by segment, and lets the reading threads name its chunks.
@@ -398,11 +397,11 @@ impl<'r> Walker<'r> {
             if self.run.progress.is_cancelled() {
                 return self.fail(Error::Cancelled).map(|()| Ok(0));
             }
-            let permit = self.reading.budget.take(SEGMENT_BYTES);
-            let mut buffer = std::mem::take(&mut carry);
+            let permit = self.reading.budget.take(self.reading.segments.capacity());
+            let mut buffer = self.reading.segments.take();
+            buffer.append(&mut carry);
             let kept = buffer.len();
             let wanted = (end - position).min((SEGMENT_BYTES - kept) as u64) as usize;
-            buffer.reserve_exact(SEGMENT_BYTES - kept);
             buffer.resize(kept + wanted, 0);
             let read = match read_fully(file, position, &mut buffer[kept..]) {
                 Ok(read) => read,
@@ -414,10 +413,10 @@ impl<'r> Walker<'r> {
             let is_end = position == end || read < wanted;
             let cuts = self.reading.cuts(&buffer, is_end);
             let consumed = cuts.last().map_or(0, |cut| cut.end);
-            carry = buffer[consumed..].to_vec();
+            carry.extend_from_slice(&buffer[consumed..]);
             buffer.truncate(consumed);
             let (reply, pieces) = bounded(1);
-            let segment = Bytes::from_owner(Budgeted::new(buffer, permit));
+            let segment = Bytes::from_owner(Budgeted::new(buffer, self.reading.segments.clone(), permit));
             self.jobs.send(Job::Segment { segment, cuts, reply }).map_err(|_| Stop)?;
             self.send(Item::LargePart(pieces))?;
             if is_end {

@@ -1,0 +1,151 @@
+//! What each fuzz target does with its input. Every function returns whether something was accepted, so that a target
+//! whose input never gets past the first check is noticed (`tests/seeds.rs`).
+//!
+//! The promise of a decoder: never a panic, no allocation that the input does not justify (the runner's limit), and what
+//! it accepts encodes to the same bytes again.
+
+mod cutting;
+mod sealing;
+pub mod vectors;
+
+pub use cutting::chunker;
+pub use sealing::seal;
+
+use repo_core::internals::error::Corruption;
+use repo_core::internals::format;
+use repo_core::internals::format::tree::{self, TreeNode};
+use repo_core::internals::id::ObjectName;
+
+/// A target: takes any bytes, says whether it accepted them.
+pub type Target = fn(&[u8]) -> bool;
+
+/// All targets by the names of their binaries.
+pub const TARGETS: [(&str, Target); 17] = [
+    ("header", header),
+    ("marker", marker),
+    ("key_slot", key_slot),
+    ("slot_body", slot_body),
+    ("config", config),
+    ("keyring", keyring),
+    ("session", session),
+    ("snapshot", snapshot),
+    ("footer", footer),
+    ("trailer", trailer),
+    ("index_block", index_block),
+    ("tree_node", tree_node),
+    ("list_node", list_node),
+    ("xattrs", xattrs),
+    ("object_name", object_name),
+    ("chunker", chunker),
+    ("seal", seal),
+];
+
+/// Decodes; what is accepted must encode to the same bytes.
+fn exact<T>(data: &[u8], decode: impl Fn(&[u8]) -> Result<T, Corruption>, encode: impl Fn(&T) -> Vec<u8>) -> bool {
+    let Ok(value) = decode(data) else { return false };
+    assert!(encode(&value) == data, "accepted, but not the one spelling of this value");
+    true
+}
+
+/// Like [`exact`], for objects that end with the hash of what is before it: also with a right hash, or nothing behind
+/// that check would ever be reached.
+fn hashed<T>(data: &[u8], decode: impl Fn(&[u8]) -> Result<T, Corruption>, encode: impl Fn(&T) -> Vec<u8>) -> bool {
+    let mut repaired = data.to_vec();
+    if let Some((covered, hash)) = repaired.split_last_chunk_mut::<32>() {
+        *hash = *blake3::hash(covered).as_bytes();
+    }
+    exact(data, &decode, &encode) | exact(&repaired, &decode, &encode)
+}
+
+pub fn header(data: &[u8]) -> bool {
+    use format::header::{HEADER_LENGTH, Header};
+    // An object's first bytes are given, of which only the header is read.
+    let header = &data[..data.len().min(HEADER_LENGTH)];
+    exact(header, Header::decode, |value| value.encode().to_vec())
+}
+
+pub fn marker(data: &[u8]) -> bool {
+    use format::marker::Marker;
+    hashed(data, Marker::decode, |value| value.encode().to_vec())
+}
+
+pub fn key_slot(data: &[u8]) -> bool {
+    use format::key_slot::KeySlot;
+    hashed(data, KeySlot::decode, KeySlot::encode)
+}
+
+pub fn slot_body(data: &[u8]) -> bool {
+    use format::key_slot::SlotBody;
+    exact(data, SlotBody::decode, |value| value.encode().expect("its label was read from a body").to_vec())
+}
+
+pub fn config(data: &[u8]) -> bool {
+    use format::config::Config;
+    exact(data, Config::decode, Config::encode)
+}
+
+pub fn keyring(data: &[u8]) -> bool {
+    use format::keyring::Keyring;
+    exact(data, Keyring::decode, Keyring::encode)
+}
+
+pub fn session(data: &[u8]) -> bool {
+    use format::session::Session;
+    exact(data, Session::decode, Session::encode)
+}
+
+pub fn snapshot(data: &[u8]) -> bool {
+    use format::snapshot::SnapshotRecord;
+    exact(data, SnapshotRecord::decode, SnapshotRecord::encode)
+}
+
+pub fn footer(data: &[u8]) -> bool {
+    use format::pack::{FOOTER_STEP, Footer};
+    // Padding is 4 KiB of input that says nothing: the fuzzer need not find it.
+    let mut padded = data.to_vec();
+    padded.resize(data.len().next_multiple_of(FOOTER_STEP), 0);
+    exact(data, Footer::decode, Footer::encode) | exact(&padded, Footer::decode, Footer::encode)
+}
+
+pub fn trailer(data: &[u8]) -> bool {
+    use format::pack::Trailer;
+    exact(data, Trailer::decode, |value| value.encode().to_vec())
+}
+
+pub fn index_block(data: &[u8]) -> bool {
+    use format::index::IndexBlock;
+    exact(data, IndexBlock::decode, IndexBlock::encode)
+}
+
+pub fn tree_node(data: &[u8]) -> bool {
+    exact(data, tree::decode_tree_node, |node| match node {
+        TreeNode::Leaf(nodes) => {
+            let records: Vec<Vec<u8>> = nodes
+                .iter()
+                .map(|node| {
+                    let mut record = Vec::new();
+                    tree::encode_node(node, &mut record);
+                    record
+                })
+                .collect();
+            tree::encode_leaf(records.iter().map(Vec::as_slice))
+        }
+        TreeNode::Branch { level, children } => tree::encode_branch(*level, children),
+    })
+}
+
+pub fn list_node(data: &[u8]) -> bool {
+    use format::list::ListNode;
+    exact(data, ListNode::decode, ListNode::encode)
+}
+
+pub fn xattrs(data: &[u8]) -> bool {
+    exact(data, tree::decode_xattrs, |xattrs| tree::encode_xattrs(xattrs))
+}
+
+pub fn object_name(data: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(data) else { return false };
+    let Ok(name) = text.parse::<ObjectName>() else { return false };
+    assert_eq!(name.to_string(), text, "one spelling of each name");
+    true
+}
