@@ -1,5 +1,7 @@
 //! A content-addressed, deduplicating, encrypted backup repository.
 
+#![warn(missing_docs)]
+
 mod backend;
 mod chunker;
 mod codec;
