@@ -38,7 +38,12 @@ fn restore_to(
     bench.open().restore(snapshot, target, &options, &heard).map(|report| (report, heard))
 }
 
-fn restored(bench: &Bench, snapshot: &Snapshot, target: &Path, change: impl FnOnce(&mut RestoreOptions)) -> RestoreReport {
+fn restored(
+    bench: &Bench,
+    snapshot: &Snapshot,
+    target: &Path,
+    change: impl FnOnce(&mut RestoreOptions),
+) -> RestoreReport {
     let (report, heard) = restore_to(bench, snapshot, target, change).expect("a restore runs to its end");
     assert_eq!((heard.problems(), report.problems), (Vec::new(), 0));
     report

@@ -76,8 +76,7 @@ fn random_trees_come_back(cases: u32, bench: impl Fn() -> Bench) {
         let restored = portrait(&bench.restore(published(&first)).tree).expect("a tree can be looked at");
         prop_assert_eq!(before.differences(&restored, Compared::default()), Vec::<String>::new());
         let restored = bench.restore(published(&second));
-        let differences =
-            icecore_tests::compare::differences(&bench.source(), &restored.tree, Compared::default());
+        let differences = icecore_tests::compare::differences(&bench.source(), &restored.tree, Compared::default());
         prop_assert_eq!(differences, Vec::<String>::new(), "after {:?}", edits);
         Ok(())
     };
@@ -247,7 +246,8 @@ fn the_same_bytes_are_stored_once_from_a_file_from_a_stream_and_shifted_inside_a
     };
 
     // A reader that gives odd portions, as pipes do.
-    let stream = |bytes: Vec<u8>| ReaderSource::new(Path::new("/stdin"), Portions(io::Cursor::new(bytes), Dice::new(6)));
+    let stream =
+        |bytes: Vec<u8>| ReaderSource::new(Path::new("/stdin"), Portions(io::Cursor::new(bytes), Dice::new(6)));
     let report = bench.backup_from(&stream(content.clone()), Mode::Incremental);
     adds_little("the same as a stream");
     assert_eq!(read_back(&bench, &report, b"/stdin"), content);
