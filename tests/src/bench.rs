@@ -12,8 +12,10 @@ use repo_core::{
 };
 use tempfile::TempDir;
 
+use crate::compare::Compared;
 use crate::counting::{CountingSource, Readings};
 use crate::damage::{self, Damage, Kind};
+use crate::privilege;
 use crate::tree::{self, Planned};
 
 /// Everything a whole-repository test needs.
@@ -30,6 +32,8 @@ pub struct Bench {
 pub struct Restored {
     /// What came back of [`Bench::source`].
     pub tree: PathBuf,
+    /// What can be compared: not the root itself, where it is the target.
+    pub compared: Compared,
     pub report: RestoreReport,
     pub heard: Ears,
 }
@@ -150,18 +154,26 @@ impl Bench {
         (report, source.readings())
     }
 
-    /// Restores everything into a fresh directory, whatever problems that has.
+    /// Restores everything into a fresh directory, whatever problems that has. Who is not root restores only the source
+    /// itself: the directories above it are not his to bring back.
     pub fn try_restore(&self, snapshot: &Snapshot) -> Result<Restored> {
         let mut count = self.restored.lock().expect("no restore panics");
         *count += 1;
         let target = self.path().join(format!("restored-{count}"));
         drop(count);
-        let heard = Ears::default();
-        let report = self.open().restore(snapshot, &target, &RestoreOptions::default(), &heard)?;
-        // A snapshot of an absolute path holds all the directories above it.
         let source = self.source();
-        let below = source.strip_prefix("/").expect("temporary directories have absolute paths");
-        Ok(Restored { tree: target.join(below), report, heard })
+        let mut options = RestoreOptions::default();
+        let tree = if privilege::is_root() {
+            // A snapshot of an absolute path holds all the directories above it.
+            target.join(source.strip_prefix("/").expect("temporary directories have absolute paths"))
+        } else {
+            options.subpath = source.as_os_str().as_encoded_bytes().to_vec();
+            target.clone()
+        };
+        let heard = Ears::default();
+        let report = self.open().restore(snapshot, &target, &options, &heard)?;
+        let compared = Compared { root: privilege::is_root(), ..Compared::default() };
+        Ok(Restored { tree, compared, report, heard })
     }
 
     /// Restores everything into a fresh directory, without any problem.
