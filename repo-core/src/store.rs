@@ -82,11 +82,6 @@ impl Store {
         &self.backend
     }
 
-    /// Whether the chunk is stored, by the index.
-    pub fn contains(&self, kind: ChunkKind, id: &ChunkId) -> bool {
-        self.view().contains(kind, id)
-    }
-
     /// A chunk's plaintext, proven to have that name (invariant 4). Its frame is opened once and kept for a while,
     /// so reading chunks in the order they were stored costs one decompression a frame; threads that
     /// want the same frame wait for the first.
