@@ -7,6 +7,7 @@ use std::error::Error;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::slice;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -53,7 +54,8 @@ fn round_trip(source: &Path, room: &Path) -> Result<bool, Box<dyn Error>> {
     let clock = Clock::start("backup");
     let mut left_out = LocalTreeOptions::default();
     left_out.leave_out.push(room.path().to_owned());
-    let report = repository.backup(&LocalTree::new(&[source.clone()], left_out)?, &options(Mode::Full), &heard)?;
+    let report =
+        repository.backup(&LocalTree::new(slice::from_ref(&source), left_out)?, &options(Mode::Full), &heard)?;
     let (summary, stored) = (&report.summary, report.summary.stored_bytes);
     clock.stop(&format!(
         "{} files, {:.1} MiB, stored in {:.1} MiB",
