@@ -162,8 +162,7 @@ impl<'o> Reporter<'o> {
         }
     }
 
-    /// Something to know that is no failure.
-    pub fn note(&self, message: &str) {
+    fn note(&self, message: &str) {
         if self.output.is_json() {
             self.output.error_json(&NoteLine { message_type: "note", message });
         } else if self.output.verbosity() > 0 {
