@@ -63,7 +63,12 @@ pub enum Span {
     /// All of it.
     All,
     /// `length` bytes from `offset`.
-    Range { offset: u64, length: u64 },
+    Range {
+        /// Where it begins.
+        offset: u64,
+        /// How many bytes.
+        length: u64,
+    },
     /// The last so many bytes.
     Suffix(u64),
 }
@@ -108,8 +113,8 @@ impl Prefix {
         }
     }
 
-    /// Whether a listing of this prefix shows the name.
-    pub(crate) fn contains(self, name: &ObjectName) -> bool {
+    /// Whether a listing of this prefix shows the name: what a backend without folders asks of each name it has.
+    pub fn contains(self, name: &ObjectName) -> bool {
         match self {
             Self::All => true,
             Self::KeySlots => matches!(name, ObjectName::KeySlot(_)),
@@ -126,7 +131,7 @@ impl Prefix {
 
 impl Span {
     /// The part of an object of `size` bytes: offset and length, cut to what is there.
-    pub(crate) fn within(self, size: u64) -> (u64, u64) {
+    pub fn within(self, size: u64) -> (u64, u64) {
         match self {
             Self::All => (0, size),
             Self::Range { offset, length } => {
@@ -145,9 +150,17 @@ impl Span {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listed {
     /// An object.
-    Object { name: ObjectName, size: u64 },
+    Object {
+        /// Its name.
+        name: ObjectName,
+        /// Its length in bytes.
+        size: u64,
+    },
     /// A name outside the grammar: never read, never removed, reported by `check`.
-    Foreign { name: String },
+    Foreign {
+        /// As the place has it, below the root.
+        name: String,
+    },
 }
 
 /// What `remove` did.

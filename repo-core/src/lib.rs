@@ -1,5 +1,7 @@
 //! A content-addressed, deduplicating, encrypted backup repository.
 
+#![warn(missing_docs)]
+
 mod backend;
 mod chunker;
 mod codec;
@@ -84,6 +86,11 @@ pub mod internals {
     }
     pub mod store {
         pub use crate::store::*;
+
+        /// The chunks of an open repository.
+        pub fn of(repository: &crate::Repository) -> crate::Result<std::sync::Arc<Store>> {
+            repository.fresh_store()
+        }
     }
     pub mod tree {
         pub use crate::tree::*;

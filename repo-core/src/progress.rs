@@ -7,19 +7,50 @@ use std::path::Path;
 #[non_exhaustive]
 pub enum Event<'a> {
     /// What is known of the whole so far; comes again as more is known.
-    Total { files: u64, bytes: u64 },
+    Total {
+        /// Entries, directories too; packs, where `check` reads them.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
     /// Work on this path begins.
-    Started { path: &'a Path },
+    Started {
+        /// Within the snapshot.
+        path: &'a Path,
+    },
     /// An entry is done: how it compared with the parent snapshot, or with the target.
-    Done { path: &'a Path, action: Action, bytes: u64 },
+    Done {
+        /// Within the snapshot.
+        path: &'a Path,
+        /// How it compared.
+        action: Action,
+        /// The size of a file; 0 for a directory.
+        bytes: u64,
+    },
     /// Bytes were processed (read by backup, written by restore, verified by check).
-    Bytes { count: u64 },
+    Bytes {
+        /// Since the last such event.
+        count: u64,
+    },
     /// An entry could not be handled; the verb goes on and counts it.
-    Problem { path: &'a Path, during: &'static str, message: &'a str },
+    Problem {
+        /// Which entry.
+        path: &'a Path,
+        /// What was tried, such as "opening the file".
+        during: &'static str,
+        /// Why it failed.
+        message: &'a str,
+    },
     /// Something that the user should know, and that is no failure.
-    Note { message: &'a str },
+    Note {
+        /// In words.
+        message: &'a str,
+    },
     /// A verb of several steps begins its next one.
-    Stage { name: &'static str },
+    Stage {
+        /// In a word or two.
+        name: &'static str,
+    },
 }
 
 /// What was done with an entry.

@@ -2,6 +2,7 @@
 
 mod assembly;
 mod lineage;
+mod options;
 mod reading;
 mod walker;
 
@@ -49,11 +50,17 @@ pub enum Mode {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct BackupOptions {
+    /// What it is compared with.
     pub mode: Mode,
+    /// The machine that is recorded, and part of the series' name; the library does not ask the system for it.
     pub host: String,
+    /// Recorded: who makes the backup.
     pub user: String,
+    /// Recorded.
     pub uid: u32,
+    /// Recorded.
     pub gid: u32,
+    /// What the snapshot is called.
     pub tags: Vec<String>,
     /// Recorded as given; the source applies them.
     pub excludes: Vec<String>,
@@ -115,12 +122,17 @@ impl Default for BackupOptions {
 pub struct BackupReport {
     /// `None` for a dry run, or if nothing changed and that was to be skipped.
     pub snapshot: Option<Snapshot>,
+    /// What it was compared with.
     pub parent: Option<SnapshotId>,
+    /// What was counted. Sizes in bytes.
     pub summary: Summary,
     /// Metadata's share of `summary.added_bytes` and `summary.stored_bytes`.
     pub added_meta_bytes: u64,
+    /// As `added_meta_bytes`, of what went into packs.
     pub stored_meta_bytes: u64,
+    /// When it began, in nanoseconds since 1970 UTC.
     pub start_ns: i64,
+    /// When it ended.
     pub end_ns: i64,
 }
 

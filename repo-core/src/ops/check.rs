@@ -30,8 +30,11 @@ pub struct CheckReport {
     pub errors: Vec<Error>,
     /// Harmless: foreign names, packs that no index names, sessions left by a crash.
     pub notes: Vec<String>,
+    /// Snapshots whose trees were looked at.
     pub snapshots: u64,
+    /// Packs that are there.
     pub packs: u64,
+    /// Chunks that are stored.
     pub chunks: u64,
     /// Stored bytes read.
     pub read_bytes: u64,
@@ -39,6 +42,19 @@ pub struct CheckReport {
     pub damaged_packs: Vec<PackId>,
     /// Snapshots that refer to something lost.
     pub damaged_snapshots: Vec<SnapshotId>,
+}
+
+impl CheckOptions {
+    /// Names, index, small objects and trees; data packs by their names and sizes alone.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads every pack, opens every frame and names every chunk again.
+    pub fn read_data(mut self) -> Self {
+        self.read_data = true;
+        self
+    }
 }
 
 impl CheckReport {

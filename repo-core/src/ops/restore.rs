@@ -24,6 +24,7 @@ use crate::walk::filter::Patterns;
 mod delete;
 mod files;
 mod metadata;
+mod options;
 mod plan;
 
 /// Files that failed are remembered so that the verification does not tell of them again; no more than this many.
@@ -50,19 +51,25 @@ pub enum Overwrite {
 pub struct RestoreOptions {
     /// A directory or file of the snapshot, to restore instead of all; empty: all.
     pub subpath: Vec<u8>,
+    /// What happens to what is there already.
     pub overwrite: Overwrite,
     /// Patterns of which one must match, or none is given.
     pub include: Patterns,
+    /// Patterns of which none may match. Not together with `include`.
     pub exclude: Patterns,
     /// Remove from the target what the snapshot has not (only inside restored directories; never what a filter leaves out).
     pub delete: bool,
+    /// Look and tell, write nothing.
     pub dry_run: bool,
     /// Read everything again and compare.
     pub verify: bool,
     /// Write zeros as holes too.
     pub sparse: bool,
+    /// Leave owner and group as they come.
     pub no_ownership: bool,
+    /// Leave extended attributes and ACLs as they come.
     pub no_xattrs: bool,
+    /// Make no devices, fifos and sockets.
     pub no_special: bool,
     /// uid and gid by the names recorded, where this machine knows them.
     pub ownership_by_name: bool,
@@ -79,7 +86,9 @@ impl RestoreOptions {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct RestoreReport {
+    /// Entries that were to be restored.
     pub total_files: u64,
+    /// Bytes of their files.
     pub total_bytes: u64,
     /// Made, or their content changed.
     pub restored_files: u64,
@@ -87,8 +96,11 @@ pub struct RestoreReport {
     pub restored_bytes: u64,
     /// Their content was so already, or was to stay as it is.
     pub skipped_files: u64,
+    /// Bytes of content that were there already.
     pub skipped_bytes: u64,
+    /// Entries that were removed.
     pub deleted_files: u64,
+    /// Entries that were read again and compared.
     pub verified_files: u64,
     /// Entries that could not be restored in full; each was an [`Event::Problem`](crate::Event::Problem), except that
     /// what this user may not do is told once a kind, with a count at the end.
