@@ -20,6 +20,8 @@ mod store;
 mod tree;
 mod walk;
 
+pub use bytes::Bytes;
+
 pub use backend::{Backend, Capabilities, Listed, Local, Memory, Prefix, Put, Removal, Span};
 pub use crypto::{PasswordCost, Secret};
 pub use error::{BackendError, BackendErrorKind, Corruption, Error, Result};

@@ -10,3 +10,4 @@ pub mod crash;
 pub mod damage;
 pub mod privilege;
 pub mod tree;
+pub mod whole;
