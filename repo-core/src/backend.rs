@@ -47,6 +47,13 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Writes an object under a name that has none.
     fn put_new(&self, name: &ObjectName, bytes: Bytes) -> Result<Put, BackendError>;
 
+    /// Makes durable an object that was listed or read. Its writer may have died, or may be about to, between giving it
+    /// its name and making that durable: who builds on an object that he did not put himself asks for this first.
+    /// The default is for places where whatever can be read is durable.
+    fn make_durable(&self, _name: &ObjectName) -> Result<(), BackendError> {
+        Ok(())
+    }
+
     /// Reads an object or a part of it. A range or suffix that goes beyond the object is cut to what is there.
     fn get(&self, name: &ObjectName, span: Span) -> Result<Bytes, BackendError>;
 

@@ -88,6 +88,11 @@ pub mod internals {
     }
     pub mod store {
         pub use crate::store::*;
+
+        /// The chunks of an open repository.
+        pub fn of(repository: &crate::Repository) -> crate::Result<std::sync::Arc<Store>> {
+            repository.fresh_store()
+        }
     }
     pub mod tree {
         pub use crate::tree::*;

@@ -94,7 +94,8 @@ impl Repository {
     fn check_all(&self, options: &CheckOptions, progress: &dyn Progress) -> Result<CheckReport> {
         let mut report = CheckReport::default();
         progress.report(Event::Stage { name: "small objects" });
-        report.errors.extend(self.check_small_objects()?);
+        let small = self.check_small_objects(&mut report.notes)?;
+        report.errors.extend(small);
         self.note_sessions(&mut report)?;
         // Snapshots before the index: the other way round, one that is published meanwhile could seem to lack chunks
         // (invariant 6).

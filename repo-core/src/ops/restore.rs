@@ -26,6 +26,8 @@ mod files;
 mod metadata;
 mod options;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 /// Files that failed are remembered so that the verification does not tell of them again; no more than this many.
 const REMEMBERED_FAILURES_MAX: usize = 1 << 16;

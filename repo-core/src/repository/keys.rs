@@ -102,7 +102,7 @@ impl Repository {
         self.replace_key(None, secret, label, cost)
     }
 
-    /// Removes a key slot; never the last, never the one in use.
+    /// Removes a key slot; never the last, never the one in use. Finishes a removal that was cut off.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -124,6 +124,9 @@ impl Repository {
                 "this is the key in use; open the repository with another one to remove it".into(),
             ));
         }
+        if !self.keyring()?.0.slots.iter().any(|entry| entry.slot == slot) && self.has_slot_object(slot)? {
+            return doubled::remove(self.inner.backend.as_ref(), Doubled::KeySlot(slot));
+        }
         self.update_keyring(|keyring| {
             let before = keyring.slots.len();
             keyring.slots.retain(|entry| entry.slot != slot);
@@ -134,6 +137,11 @@ impl Repository {
             }
         })?;
         doubled::remove(self.inner.backend.as_ref(), Doubled::KeySlot(slot))
+    }
+
+    fn has_slot_object(&self, slot: SlotId) -> Result<bool> {
+        let names = doubled::list(self.inner.backend.as_ref(), crate::backend::Prefix::KeySlots)?;
+        Ok(names.contains(&Doubled::KeySlot(slot)))
     }
 
     /// Replaces the slot in use by one for `secret`. This handle stays open; a new one needs the new secret.

@@ -314,7 +314,14 @@ impl<'a, 'scope, 's> Assembly<'a, 'scope, 's> {
         self.push(&node)
     }
 
+    /// Adds a node to the innermost open directory. What no tree can hold (a name with a slash, from a source that is
+    /// no file system) is a problem of that entry, and never an unreadable tree.
     fn push(&mut self, node: &Node) -> Result<()> {
+        if let Err(problem) = node.check() {
+            let error = std::io::Error::other(problem.to_string());
+            self.problem(&Unreadable { name: node.name.clone(), during: "storing the entry", error });
+            return Ok(());
+        }
         let tree = self.open.last_mut().map_or(&mut self.root, |directory| &mut directory.tree);
         tree.push(node, &mut self.sink)
     }
