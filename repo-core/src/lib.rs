@@ -1,5 +1,8 @@
 //! A content-addressed, deduplicating, encrypted backup repository.
 
+// `internals` makes private rooms reachable, which need no documentation for users.
+#![cfg_attr(not(feature = "internals"), warn(missing_docs))]
+
 mod backend;
 mod chunker;
 mod codec;
@@ -17,6 +20,8 @@ mod seal;
 mod store;
 mod tree;
 mod walk;
+
+pub use bytes::Bytes;
 
 pub use backend::{Backend, Capabilities, Listed, Local, Memory, Prefix, Put, Removal, Span};
 pub use crypto::{PasswordCost, Secret};
@@ -84,6 +89,11 @@ pub mod internals {
     }
     pub mod store {
         pub use crate::store::*;
+
+        /// The chunks of an open repository.
+        pub fn of(repository: &crate::Repository) -> crate::Result<std::sync::Arc<Store>> {
+            repository.fresh_store()
+        }
     }
     pub mod tree {
         pub use crate::tree::*;

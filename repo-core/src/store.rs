@@ -5,9 +5,9 @@ mod index;
 mod session;
 mod writer;
 
-pub use index::{Index, LoadReport, Place};
+pub use index::{Index, Place};
 pub use session::Session;
-pub use writer::{DurableTree, Sealing, Stored, Writer, WriterOptions};
+pub use writer::{Sealing, Stored, Writer, WriterOptions};
 
 use std::collections::HashMap;
 use std::fmt;
@@ -80,11 +80,6 @@ impl Store {
     /// The place.
     pub fn backend(&self) -> &Arc<dyn Backend> {
         &self.backend
-    }
-
-    /// Whether the chunk is stored, by the index.
-    pub fn contains(&self, kind: ChunkKind, id: &ChunkId) -> bool {
-        self.view().contains(kind, id)
     }
 
     /// A chunk's plaintext, proven to have that name (invariant 4). Its frame is opened once and kept for a while,

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use icecore_tests::crash::{Crash, Crashes, Failing, Fault, Log, Recorder};
 use icecore_tests::whole::{self, Known, in_words};
 use repo_core::{
-    Doubled, Error, InitOptions, Local, ObjectName, PasswordCost, Prefix, Repository, Secret, SnapshotFilter, SnapshotId,
+    Doubled, Error, InitOptions, Local, ObjectName, PasswordCost, Prefix, Repository, Secret, SnapshotFilter,
+    SnapshotId,
 };
 
 /// Create, write, sync, rename, sync.

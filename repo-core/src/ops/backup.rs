@@ -2,6 +2,7 @@
 
 mod assembly;
 mod lineage;
+mod options;
 mod reading;
 mod walker;
 
@@ -15,7 +16,7 @@ use crate::format::snapshot::{SnapshotRecord, Summary};
 use crate::id::SnapshotId;
 use crate::pipeline::{self, Budget, Pool};
 use crate::platform::host;
-use crate::progress::Progress;
+use crate::progress::{Event, Progress};
 use crate::repository::{Repository, Snapshot};
 use crate::store::{Sealing, Session, Store, Stored, WriterOptions};
 use crate::walk::Source;
@@ -49,11 +50,17 @@ pub enum Mode {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct BackupOptions {
+    /// What it is compared with.
     pub mode: Mode,
+    /// The machine that is recorded, and part of the series' name; the library does not ask the system for it.
     pub host: String,
+    /// Recorded: who makes the backup.
     pub user: String,
+    /// Recorded.
     pub uid: u32,
+    /// Recorded.
     pub gid: u32,
+    /// What the snapshot is called.
     pub tags: Vec<String>,
     /// Recorded as given; the source applies them.
     pub excludes: Vec<String>,
@@ -115,21 +122,53 @@ impl Default for BackupOptions {
 pub struct BackupReport {
     /// `None` for a dry run, or if nothing changed and that was to be skipped.
     pub snapshot: Option<Snapshot>,
+    /// What it was compared with.
     pub parent: Option<SnapshotId>,
-    pub summary: crate::format::snapshot::Summary,
+    /// What was counted. Sizes in bytes.
+    pub summary: Summary,
     /// Metadata's share of `summary.added_bytes` and `summary.stored_bytes`.
     pub added_meta_bytes: u64,
+    /// As `added_meta_bytes`, of what went into packs.
     pub stored_meta_bytes: u64,
+    /// When it began, in nanoseconds since 1970 UTC.
     pub start_ns: i64,
+    /// When it ended.
     pub end_ns: i64,
 }
 
 impl Repository {
     /// Backs up `source` and publishes a snapshot of it.
     ///
-    /// What cannot be read is an [`Event::Problem`](crate::Event::Problem) and counted in the report; the rest is
+    /// What cannot be read is an [`Event::Problem`] and counted in the report; the rest is
     /// stored all the same. Nothing is published if this returns an error. Ended at any moment, even by a power
     /// failure, it leaves all published snapshots whole, and the next run uses what was uploaded.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use repo_core::{Memory, InitOptions, ReaderSource, Repository, Secret};
+    /// # let (secret, _key_file) = Secret::generate_key()?;
+    /// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+    /// use repo_core::{BackupOptions, LocalTree, LocalTreeOptions, Silent};
+    ///
+    /// # let scratch = tempfile::tempdir().expect("a scratch directory");
+    /// # std::fs::write(scratch.path().join("letter"), "Dear reader").expect("a file");
+    /// # let data = scratch.path().to_owned();
+    /// let source = LocalTree::new(&[data], LocalTreeOptions::new().exclude_caches())?;
+    /// let options = BackupOptions::new().host("laptop").tag("nightly");
+    /// let first = repository.backup(&source, &options, &Silent)?;
+    /// assert_eq!(first.summary.files_new, 1);
+    /// assert_eq!(first.summary.problems, 0);
+    ///
+    /// // Only what differs from the newest snapshot of the series is read, and only what is new is stored.
+    /// let second = repository.backup(&source, &options, &Silent)?;
+    /// assert_eq!(second.parent, first.snapshot.map(|snapshot| snapshot.id()));
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Stream`](crate::Error::Stream) if a stream broke off; [`Error::SelfCheck`](crate::Error::SelfCheck) if this
+    /// machine's memory fails; [`Error::NoSnapshot`](crate::Error::NoSnapshot) for an unknown parent; backend errors;
+    /// [`Error::Cancelled`](crate::Error::Cancelled).
     pub fn backup(
         &self,
         source: &dyn Source,
@@ -146,6 +185,8 @@ struct Run<'r> {
     source: &'r dyn Source,
     options: &'r BackupOptions,
     progress: &'r dyn Progress,
+    /// `None`: a dry run.
+    session: Option<Session>,
     store: Arc<Store>,
     start_ns: i64,
     lineage: Lineage,
@@ -159,19 +200,22 @@ impl<'r> Run<'r> {
         progress: &'r dyn Progress,
     ) -> Result<Self> {
         let start_ns = host::now_ns();
-        let store = repository.store()?;
+        let inner = &repository.inner;
+        // Registered before the store is looked at, so that nobody takes away what this run will rely on.
+        let session = match options.dry_run {
+            true => None,
+            false => Some(Session::register(&inner.backend, &inner.keys, &options.program)?),
+        };
+        let store = repository.fresh_store()?;
         let lineage = Lineage::find(repository, source, options)?;
-        Ok(Self { repository, source, options, progress, store, start_ns, lineage })
+        Ok(Self { repository, source, options, progress, session, store, start_ns, lineage })
     }
 
-    fn go(self) -> Result<BackupReport> {
-        if self.options.dry_run {
+    fn go(mut self) -> Result<BackupReport> {
+        let Some(session) = self.session.take() else {
             let (totals, sealing) = self.write(SnapshotId([0; 16]))?;
             return Ok(self.report(None, totals, sealing));
-        }
-        // Registered before the store is looked at, so that nobody takes away what this run will rely on.
-        let session = Session::register(&self.store, &self.options.program)?;
-        self.store.reload()?;
+        };
         let (totals, sealing) = self.write(session.id())?;
         let unchanged = self.lineage.parent.as_ref().is_some_and(|parent| parent.record.root.tree == totals.root.tree);
         if self.options.skip_if_unchanged && unchanged {
@@ -228,6 +272,9 @@ impl<'r> Run<'r> {
             assembly.finish()?;
             Ok(totals)
         });
+        for message in self.source.notes() {
+            self.progress.report(Event::Note { message: &message });
+        }
         // A thread's own error says more than that its channel closed.
         sealing.check()?;
         Ok((totals?, sealing))

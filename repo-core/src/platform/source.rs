@@ -21,7 +21,7 @@ pub mod handle;
 pub mod listing;
 
 pub use attributes::{
-    Attributes, SETTABLE_FLAGS, attributes_of_directory, attributes_of_file, attributes_of_other, attributes_of_passed,
+    Attributes, attributes_of_directory, attributes_of_file, attributes_of_other, attributes_of_passed,
 };
 pub use handle::{Access, Handle, Identity, Links, Pool};
 pub use listing::Listing;
@@ -34,6 +34,13 @@ pub fn path_bytes(path: &Path) -> &[u8] {
 /// A path of raw bytes.
 pub fn path_of(bytes: Vec<u8>) -> PathBuf {
     PathBuf::from(std::ffi::OsString::from_vec(bytes))
+}
+
+/// The current directory, to which relative paths belong, as an absolute path without links.
+pub fn current_directory() -> io::Result<PathBuf> {
+    let path = rustix::process::getcwd(Vec::new())?.into_bytes();
+    // The kernel writes "(unreachable)" before a directory outside this process's root.
+    if path.starts_with(b"/") { Ok(path_of(path)) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
 /// What is said of an entry that is no longer the one that was looked at.

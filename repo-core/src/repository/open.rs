@@ -40,6 +40,24 @@ impl Repository {
     ///
     /// # Errors
     /// [`Error::RepositoryExists`]; [`Error::Usage`] for parameters out of bounds; backend errors.
+    ///
+    /// # Example
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use repo_core::{InitOptions, Memory, Repository, Secret};
+    ///
+    /// let place = Arc::new(Memory::new());
+    /// let (secret, key_file) = Secret::generate_key()?;
+    /// let repository = Repository::init(place.clone(), &secret, &InitOptions::new().label("nightly job"))?;
+    /// // Whoever loses all of these loses the backups: keep the key file's text, and the kit on paper.
+    /// assert_eq!(key_file.len(), 65);
+    /// assert!(repository.recovery_kit().starts_with("# icecore recovery kit"));
+    ///
+    /// let again = Repository::init(place, &secret, &InitOptions::new());
+    /// assert!(matches!(again, Err(repo_core::Error::RepositoryExists { .. })));
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
     pub fn init(backend: Arc<dyn Backend>, secret: &Secret, options: &InitOptions) -> Result<Self> {
         let config = new_config(options, backend.as_ref())?;
         backend.prepare()?;
@@ -71,6 +89,27 @@ impl Repository {
     /// # Errors
     /// [`Error::NoRepository`], [`Error::Unsupported`], [`Error::WrongSecret`], [`Error::Revoked`],
     /// [`Error::Corrupt`] naming an object of which no copy can be read.
+    ///
+    /// # Example
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use repo_core::{Error, InitOptions, Local, Repository, Secret};
+    ///
+    /// # let scratch = tempfile::tempdir().expect("a scratch directory");
+    /// # let place = scratch.path().join("vault");
+    /// # let (secret, _key_file) = Secret::generate_key()?;
+    /// # Repository::init(Arc::new(Local::new(&place)), &secret, &InitOptions::new())?;
+    /// let repository = Repository::open(Arc::new(Local::new(&place)), &secret)?;
+    ///
+    /// let (another, _) = Secret::generate_key()?;
+    /// let refused = Repository::open(Arc::new(Local::new(&place)), &another);
+    /// assert!(matches!(refused, Err(Error::WrongSecret { slots: 1 })));
+    ///
+    /// let nothing = Repository::open(Arc::new(Local::new(scratch.path())), &secret);
+    /// assert!(matches!(nothing, Err(Error::NoRepository { .. })));
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
     pub fn open(backend: Arc<dyn Backend>, secret: &Secret) -> Result<Self> {
         let marker_bytes = read_marker(backend.as_ref())?;
         let marker = Marker::decode(&marker_bytes).map_err(|problem| problem.of(ObjectName::Format))?;
@@ -234,11 +273,7 @@ fn put_config(backend: &dyn Backend, keys: &Keys, config: &Config) -> Result<()>
 }
 
 /// A first keyring with fresh keys, and the slot that opens it.
-fn new_keyring(
-    backend: &dyn Backend,
-    secret: &Secret,
-    options: &InitOptions,
-) -> Result<Keyring> {
+fn new_keyring(backend: &dyn Backend, secret: &Secret, options: &InitOptions) -> Result<Keyring> {
     let root_key = Zeroizing::new(crypto::random()?);
     let master = Zeroizing::new(crypto::random()?);
     let created_ms = host::now_ns().max(0) as u64 / 1_000_000;

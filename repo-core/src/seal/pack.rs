@@ -100,11 +100,6 @@ impl PackBuilder {
         self.object.buffer.len()
     }
 
-    /// Chunks so far.
-    pub fn chunk_count(&self) -> usize {
-        self.object.footer.chunks.len()
-    }
-
     /// Pads, seals the table, hashes.
     pub fn finish(self) -> Result<SealedPack> {
         let (hash, bytes, footer) = self.object.finish()?;
@@ -141,13 +136,8 @@ impl ObjectBuilder {
         let (header, object_keys) = keys.new_object(purpose, object_type, &writer.0, counter)?;
         let footer = Footer { writer, data_end: HEADER_LENGTH as u64, frames: Vec::new(), chunks: Vec::new() };
         buffer.clear();
-        let mut builder = Self {
-            header: header.encode(),
-            keys: object_keys,
-            buffer,
-            hasher: blake3::Hasher::new(),
-            footer,
-        };
+        let mut builder =
+            Self { header: header.encode(), keys: object_keys, buffer, hasher: blake3::Hasher::new(), footer };
         builder.buffer.extend_from_slice(&builder.header);
         builder.hasher.update(&builder.buffer);
         Ok(builder)

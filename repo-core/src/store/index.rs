@@ -293,11 +293,6 @@ impl Index {
         }
     }
 
-    /// The usable packs.
-    pub fn packs(&self) -> &[PackRow] {
-        &self.packs
-    }
-
     /// Chunks with a place.
     pub fn chunk_count(&self) -> usize {
         self.table.len()

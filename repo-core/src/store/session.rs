@@ -2,12 +2,13 @@
 //!
 //! Order of writes (invariants 1 and 2): session, packs, index, snapshot; each durable before the next.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
-use super::Store;
 use super::writer::DurableTree;
-use crate::backend::Put;
-use crate::crypto;
+use crate::backend::{Backend, Put, Span};
+use crate::crypto::{self, Keys};
 use crate::error::{BackendError, Error, Result};
 use crate::format::header::ObjectType;
 use crate::format::keyring::Purpose;
@@ -22,15 +23,16 @@ const LEASE_S: u32 = 72 * 3600;
 
 /// A registered writer. Dropped without [`publish`](Self::publish), it is removed if the store still answers.
 #[derive(Debug)]
-pub struct Session<'s> {
-    store: &'s Store,
+pub struct Session {
+    backend: Arc<dyn Backend>,
+    keys: Arc<Keys>,
     id: SnapshotId,
     open: bool,
 }
 
-impl<'s> Session<'s> {
+impl Session {
     /// Registers a writer under a fresh name.
-    pub fn register(store: &'s Store, program: &str) -> Result<Self> {
+    pub fn register(backend: &Arc<dyn Backend>, keys: &Arc<Keys>, program: &str) -> Result<Self> {
         let started_ms = host::now_ns().max(0) as u64 / 1_000_000;
         let id = SnapshotId::new(started_ms, crypto::random()?);
         let record = session::Session {
@@ -45,10 +47,9 @@ impl<'s> Session<'s> {
             extensions: Vec::new(),
         };
         let name = ObjectName::Session(id);
-        let bytes =
-            seal::seal_box(store.keys(), Purpose::Session, ObjectType::Session, &name, &id.0, &record.encode())?;
-        match store.backend().put_new(&name, bytes.into())? {
-            Put::Created => Ok(Self { store, id, open: true }),
+        let bytes = seal::seal_box(keys, Purpose::Session, ObjectType::Session, &name, &id.0, &record.encode())?;
+        match backend.put_new(&name, bytes.into())? {
+            Put::Created => Ok(Self { backend: backend.clone(), keys: keys.clone(), id, open: true }),
             // 80 random bits met: the randomness of this machine is broken.
             Put::Exists(_) | Put::Unknown => Err(Error::Randomness("a fresh name was taken already".into())),
         }
@@ -68,24 +69,23 @@ impl<'s> Session<'s> {
         let name = ObjectName::from(doubled);
         let payload = record.encode();
         let bytes: Bytes =
-            seal::seal_box(self.store.keys(), Purpose::Snapshot, ObjectType::Snapshot, &name, &self.id.0, &payload)?
-                .into();
-        match self.store.backend().put_new(&name, bytes.clone())? {
+            seal::seal_box(&self.keys, Purpose::Snapshot, ObjectType::Snapshot, &name, &self.id.0, &payload)?.into();
+        match self.backend.put_new(&name, bytes.clone())? {
             Put::Created => {}
             Put::Exists(there) if there == bytes => {}
             Put::Exists(_) => return Err(Error::Fenced),
             Put::Unknown => self.confirm(&name, &bytes)?,
         }
         // The snapshot exists. What fails from here on costs redundancy or tidiness only.
-        let _ = self.store.backend().put_new(&ObjectName::SecondCopy(doubled), bytes);
+        let _ = self.backend.put_new(&ObjectName::SecondCopy(doubled), bytes);
         self.open = false;
-        let _ = self.store.backend().remove(&ObjectName::Session(self.id));
+        let _ = self.backend.remove(&ObjectName::Session(self.id));
         Ok(record)
     }
 
     /// After a lost answer: what is there decides.
     fn confirm(&self, name: &ObjectName, bytes: &Bytes) -> Result<()> {
-        match self.store.backend().get(name, crate::backend::Span::All) {
+        match self.backend.get(name, Span::All) {
             Ok(there) if there == *bytes => Ok(()),
             Ok(_) => Err(Error::Fenced),
             Err(error) => Err(error.into()),
@@ -95,15 +95,15 @@ impl<'s> Session<'s> {
     /// Ends the session without a snapshot.
     pub fn give_up(mut self) -> Result<(), BackendError> {
         self.open = false;
-        self.store.backend().remove(&ObjectName::Session(self.id)).map(drop)
+        self.backend.remove(&ObjectName::Session(self.id)).map(drop)
     }
 }
 
-impl Drop for Session<'_> {
+impl Drop for Session {
     fn drop(&mut self) {
         if self.open {
             // An error or Ctrl-C ended the run. A session left behind costs a note in `check` and no more.
-            let _ = self.store.backend().remove(&ObjectName::Session(self.id));
+            let _ = self.backend.remove(&ObjectName::Session(self.id));
         }
     }
 }

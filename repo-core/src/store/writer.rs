@@ -1,10 +1,10 @@
 //! From new chunks to durable packs and their index: gathers chunks into frames in the order they come, seals frames
 //! on several threads, uploads packs on one, and writes the index when its packs are durable (invariant 2).
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hashbrown::HashTable;
 
@@ -73,10 +73,18 @@ pub struct Sealing<'s> {
     /// Metadata is little: all threads share one pack for it.
     meta: Mutex<Option<OpenPack>>,
     failure: FirstError,
+    /// Buffers of packs, and of frames' plaintext.
     buffers: Arc<Pool>,
+    frames: Arc<Pool>,
     rows: Mutex<Vec<(PackRow, Footer)>>,
     stored_data: AtomicU64,
     stored_meta: AtomicU64,
+}
+
+impl fmt::Debug for Sealing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sealing({})", self.session)
+    }
 }
 
 struct OpenPack {
@@ -85,10 +93,19 @@ struct OpenPack {
     close_at: usize,
 }
 
-/// Chunks that are compressed and sealed together.
+/// Chunks that are compressed and sealed together. Their bytes are copied here, once, as they come: a frame that held
+/// on to the buffers they were read into would keep a whole buffer alive for every small chunk, and the reading
+/// threads waiting for memory that only their own progress could free.
+#[derive(Default)]
+struct Frame {
+    raw: Vec<u8>,
+    chunks: Vec<(ChunkId, ChunkKind, u32)>,
+    owner: u64,
+}
+
 struct FrameJob {
     kind: PackKind,
-    chunks: Vec<(ChunkId, ChunkKind, Bytes)>,
+    frame: Frame,
 }
 
 impl<'s> Sealing<'s> {
@@ -100,6 +117,7 @@ impl<'s> Sealing<'s> {
         let buffers = Pool::new(largest / 4 * 5 + 2 * options.frame_target_bytes + (1 << 20));
         Self {
             buffers,
+            frames: Pool::new(options.frame_target_bytes / 4 * 5),
             store,
             session,
             options,
@@ -126,13 +144,7 @@ impl<'s> Sealing<'s> {
     }
 
     fn seal_frames(&self, jobs: &Receiver<FrameJob>, uploads: &Sender<SealedPack>) {
-        let mut worker = SealWorker {
-            sealing: self,
-            codec: FrameCodec::new(self.options.level),
-            raw: Vec::new(),
-            data: None,
-            uploads,
-        };
+        let mut worker = SealWorker { sealing: self, codec: FrameCodec::new(self.options.level), data: None, uploads };
         // Goes on receiving after a failure, so that nobody waits for this thread.
         for job in jobs {
             if !self.failure.is_set()
@@ -140,6 +152,7 @@ impl<'s> Sealing<'s> {
             {
                 self.failure.set(error);
             }
+            self.frames.give(job.frame.raw);
         }
         if !self.failure.is_set()
             && let Err(error) = worker.close_all()
@@ -168,7 +181,7 @@ impl<'s> Sealing<'s> {
         if !self.options.dry_run {
             match self.store.backend().put_new(&ObjectName::Pack(pack.kind, pack.id), pack.bytes.clone())? {
                 Put::Created | Put::Exists(_) => {}
-                Put::Unknown => return Err(Error::Usage("the store lost its answer to a pack; run again".into())),
+                Put::Unknown => return Err(lost_answer("a pack")),
             }
         }
         // A backend that keeps the bytes keeps the buffer.
@@ -195,8 +208,10 @@ impl<'s> Sealing<'s> {
         }
         let blocks = index_blocks(&rows);
         let (id, bytes) = seal::seal_index(self.store.keys(), self.session, self.next_object(), &blocks)?;
-        self.store.backend().put_new(&ObjectName::Index(id), bytes)?;
-        Ok(())
+        match self.store.backend().put_new(&ObjectName::Index(id), bytes)? {
+            Put::Created | Put::Exists(_) => Ok(()),
+            Put::Unknown => Err(lost_answer("an index object")),
+        }
     }
 
     fn next_object(&self) -> u64 {
@@ -242,29 +257,28 @@ impl<'s> Sealing<'s> {
 struct SealWorker<'w, 's> {
     sealing: &'w Sealing<'s>,
     codec: FrameCodec,
-    /// A frame's plaintext; reused.
-    raw: Vec<u8>,
     data: Option<OpenPack>,
     uploads: &'w Sender<SealedPack>,
 }
 
 impl SealWorker<'_, '_> {
     fn seal(&mut self, job: &FrameJob) -> Result<()> {
-        self.raw.clear();
-        for (_, _, bytes) in &job.chunks {
-            self.raw.extend_from_slice(bytes);
+        let raw = &job.frame.raw;
+        let mut rest = raw.as_slice();
+        let mut parts = Vec::with_capacity(job.frame.chunks.len());
+        for (id, kind, length) in &job.frame.chunks {
+            let (bytes, behind) = rest.split_at(*length as usize);
+            parts.push(Part { id: *id, kind: *kind, bytes });
+            rest = behind;
         }
-        let parts: Vec<Part<'_>> =
-            job.chunks.iter().map(|(id, kind, bytes)| Part { id: *id, kind: *kind, bytes }).collect();
         let sealing = self.sealing;
         match job.kind {
             PackKind::Data => {
-                let full = sealing.push(&mut self.data, PackKind::Data, &mut self.codec, &parts, &self.raw)?;
+                let full = sealing.push(&mut self.data, PackKind::Data, &mut self.codec, &parts, raw)?;
                 full.map_or(Ok(()), |pack| self.close(pack))
             }
             PackKind::Meta => {
-                let full =
-                    sealing.push(&mut lock(&sealing.meta), PackKind::Meta, &mut self.codec, &parts, &self.raw)?;
+                let full = sealing.push(&mut lock(&sealing.meta), PackKind::Meta, &mut self.codec, &parts, raw)?;
                 full.map_or(Ok(()), |pack| self.close(pack))
             }
         }
@@ -309,7 +323,7 @@ impl Sealing<'_> {
         };
         // Uniform in [0.75, 1.25] of the target.
         let draw = usize::from(u16::from_le_bytes(crypto::random()?));
-        let close_at = target / 4 * 3 + (target / 2 >> 16) * draw;
+        let close_at = target / 4 * 3 + ((target / 2) >> 16) * draw;
         let buffer = self.buffers.take();
         let builder = PackBuilder::new(self.store.keys(), kind, self.session, self.next_object(), buffer)?;
         Ok(OpenPack { builder, close_at })
@@ -324,33 +338,27 @@ enum Lane {
     Meta = 2,
 }
 
-#[derive(Default)]
-struct OpenFrame {
-    chunks: Vec<(ChunkId, ChunkKind, Bytes)>,
-    bytes: usize,
-    owner: u64,
-}
-
 /// Takes chunks in order, drops those that are stored, gathers the rest. Used by one thread.
 pub struct Writer<'scope, 's> {
     sealing: &'scope Sealing<'s>,
     jobs: Sender<FrameJob>,
-    open: [OpenFrame; 3],
+    open: [Frame; 3],
     new: NewChunks,
 }
 
-impl Writer<'_, '_> {
-    /// Whether the chunk is stored or on its way: what a snapshot may refer to (rule R1 of docs/format.md).
-    pub fn has(&self, kind: ChunkKind, id: &ChunkId, view: &Index) -> bool {
-        view.contains(kind, id) || self.new.contains(kind, id)
+impl fmt::Debug for Writer<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Writer({})", self.sealing.session)
     }
+}
 
+impl Writer<'_, '_> {
     /// Takes a chunk; `true` if it was new. `owner` is who may see its frame's neighbours.
     pub fn put(
         &mut self,
         kind: ChunkKind,
         id: ChunkId,
-        bytes: Bytes,
+        bytes: &[u8],
         incompressible: bool,
         owner: u64,
         view: &Index,
@@ -371,15 +379,18 @@ impl Writer<'_, '_> {
         let other_owner =
             self.sealing.options.isolate_owners && frame.owner != owner && matches!(kind, ChunkKind::Data);
         // A chunk that would make the frame much larger than its target begins the next one.
-        let too_large = frame.bytes + bytes.len() > target + target / 4;
+        let too_large = frame.raw.len() + bytes.len() > target + target / 4;
         if !frame.chunks.is_empty() && (other_owner || too_large) {
             self.close(lane)?;
         }
         let frame = &mut self.open[lane as usize];
+        if frame.chunks.is_empty() {
+            frame.raw = self.sealing.frames.take();
+        }
         frame.owner = owner;
-        frame.bytes += bytes.len();
-        frame.chunks.push((id, kind, bytes));
-        if frame.bytes >= target { self.close(lane).map(|()| true) } else { Ok(true) }
+        frame.raw.extend_from_slice(bytes);
+        frame.chunks.push((id, kind, bytes.len() as u32));
+        if frame.raw.len() >= target { self.close(lane).map(|()| true) } else { Ok(true) }
     }
 
     /// Sends what is open on its way, and lets the threads end.
@@ -393,7 +404,7 @@ impl Writer<'_, '_> {
     fn close(&mut self, lane: Lane) -> Result<()> {
         let frame = std::mem::take(&mut self.open[lane as usize]);
         let Some((_, kind, _)) = frame.chunks.first() else { return Ok(()) };
-        let job = FrameJob { kind: kind.pack_kind(), chunks: frame.chunks };
+        let job = FrameJob { kind: kind.pack_kind(), frame };
         self.jobs.send(job).map_err(|_| Error::Bug("the sealing threads ended early".into()))
     }
 }
@@ -426,6 +437,11 @@ impl NewChunks {
 
 fn hash(id: &ChunkId) -> u64 {
     u64::from_le_bytes(id.0[..8].try_into().expect("a name has 32 bytes"))
+}
+
+/// What may be there and may not counts as not there; a second run finds it if it is.
+fn lost_answer(what: &str) -> Error {
+    Error::Usage(format!("the store lost its answer to {what}; run the command again"))
 }
 
 /// The rows of these packs, in blocks that stand alone.

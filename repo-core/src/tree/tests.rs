@@ -1,7 +1,8 @@
+//! Shapes of trees and lists, and reading them back from a real store.
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -40,7 +41,7 @@ struct Storing<'a, 'scope, 's> {
 impl ChunkSink for Storing<'_, '_, '_> {
     fn put(&mut self, kind: ChunkKind, bytes: Vec<u8>) -> Result<ChunkId> {
         let id = self.store.keys().chunk_id(kind, &bytes);
-        self.writer.put(kind, id, Bytes::from(bytes), false, 0, &self.store.view())?;
+        self.writer.put(kind, id, &bytes, false, 0, &self.store.view())?;
         Ok(id)
     }
 
@@ -87,7 +88,7 @@ fn stored<T>(build: impl FnOnce(&mut dyn ChunkSink) -> T, look: impl FnOnce(&Sto
     let (secret, _) = Secret::generate_key().unwrap();
     let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::default()).unwrap();
     let store = repository.store().unwrap();
-    let session = Session::register(&store, "test").unwrap();
+    let session = Session::register(store.backend(), store.keys(), "test").unwrap();
     let options = WriterOptions {
         threads: 2,
         level: 1,
@@ -169,7 +170,6 @@ fn content(extents: &[Extent], sink: &mut dyn ChunkSink) -> Content {
     for extent in extents {
         builder.push(*extent, sink).unwrap();
     }
-    assert_eq!(builder.bytes(), extents.iter().map(|extent| extent.length).sum::<u64>());
     builder.finish(sink).unwrap()
 }
 

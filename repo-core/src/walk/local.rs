@@ -14,6 +14,7 @@ use crate::platform::source::{self, Handle, Identity, Looker, Pool};
 
 mod directory;
 mod named;
+mod options;
 
 use directory::LocalDirectory;
 use named::{Beginning, Named};
@@ -108,7 +109,7 @@ impl LocalTree {
         if paths.is_empty() {
             return Err(Error::Usage("nothing to back up: no path was given".into()));
         }
-        let current = std::env::current_dir().map_err(|source| Error::Local {
+        let current = source::current_directory().map_err(|source| Error::Local {
             path: PathBuf::from("."),
             what: "finding the current directory",
             source,
@@ -167,8 +168,9 @@ impl Source for LocalTree {
             match source::identity_of_path(path) {
                 Ok(identity) => drop(left_out.insert(identity)),
                 // Not there: nothing to leave out.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                // It may be there, and could not be told from what is to be read.
+                Err(error) => return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
             }
         }
         Ok(Arc::new(LocalDirectory::top(self.shared.clone(), self.named.clone(), left_out)))

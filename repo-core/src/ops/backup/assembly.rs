@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::snapshot::{Root, Summary};
 use crate::format::tree::{Content, Extent, ExtentKind, Metadata, Node, Subtree, Xattrs, encode_xattrs};
 use crate::id::{ChunkId, ChunkKind};
-use crate::platform::host::path_from_bytes;
+use crate::platform::target::as_path;
 use crate::progress::{Action, Event, Progress};
 use crate::store::{Index, Store, Writer};
 use crate::tree::{ChunkSink, ContentBuilder, TreeBuilder};
@@ -71,7 +71,7 @@ impl ChunkSink for Sink<'_, '_, '_> {
     fn put(&mut self, kind: ChunkKind, bytes: Vec<u8>) -> Result<ChunkId> {
         let id = self.store.keys().chunk_id(kind, &bytes);
         let length = bytes.len() as u64;
-        if self.writer.put(kind, id, bytes.into(), false, 0, self.view)? {
+        if self.writer.put(kind, id, &bytes, false, 0, self.view)? {
             self.tree_chunks += 1;
             self.added_meta_bytes += length;
         }
@@ -86,7 +86,7 @@ impl ChunkSink for Sink<'_, '_, '_> {
 impl Sink<'_, '_, '_> {
     fn put_piece(&mut self, piece: Piece, owner: u32) -> Result<Extent> {
         if let ExtentKind::Data(id) = piece.extent.kind
-            && self.writer.put(ChunkKind::Data, id, piece.bytes, piece.incompressible, owner.into(), self.view)?
+            && self.writer.put(ChunkKind::Data, id, &piece.bytes, piece.incompressible, owner.into(), self.view)?
         {
             self.data_chunks += 1;
             self.added_data_bytes += piece.extent.length;
@@ -314,7 +314,14 @@ impl<'a, 'scope, 's> Assembly<'a, 'scope, 's> {
         self.push(&node)
     }
 
+    /// Adds a node to the innermost open directory. What no tree can hold (a name with a slash, from a source that is
+    /// no file system) is a problem of that entry, and never an unreadable tree.
     fn push(&mut self, node: &Node) -> Result<()> {
+        if let Err(problem) = node.check() {
+            let error = std::io::Error::other(problem.to_string());
+            self.problem(&Unreadable { name: node.name.clone(), during: "storing the entry", error });
+            return Ok(());
+        }
         let tree = self.open.last_mut().map_or(&mut self.root, |directory| &mut directory.tree);
         tree.push(node, &mut self.sink)
     }
@@ -346,7 +353,7 @@ impl<'a, 'scope, 's> Assembly<'a, 'scope, 's> {
             self.path.push(b'/');
             self.path.extend_from_slice(name);
         }
-        tell(self.progress, &path_from_bytes(&self.path));
+        tell(self.progress, as_path(&self.path));
         self.path.truncate(length);
     }
 }

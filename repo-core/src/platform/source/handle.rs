@@ -209,7 +209,7 @@ impl Handle {
             }
         };
         while let Some(handle) = closed.pop() {
-            let opened = Arc::new(open(&*descriptor, &handle.name, handle.access, handle.links)?);
+            let opened = Arc::new(open(&descriptor, &handle.name, handle.access, handle.links)?);
             if identity(&opened)? != handle.identity {
                 return Err(replaced());
             }

@@ -1,3 +1,5 @@
+//! Verdicts on paths: a table, lists, bad patterns, and the same by trying every division of a path.
+
 use proptest::prelude::*;
 
 use super::*;
