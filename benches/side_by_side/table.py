@@ -30,13 +30,17 @@ BACKUP_STEPS = ("first", "again", "next")
 
 def render(rows, set_name):
     """The whole section for one data set, or None if nothing of it was measured."""
-    rows = [row for row in rows if row["set"] == set_name and not row.get("failed")]
+    rows = [row for row in rows if row["set"] == set_name]
     if not rows:
         return None
     rows, left_out = of_the_newest(rows)
+    failed = [row for row in rows if row.get("failed")]
+    rows = [row for row in rows if not row.get("failed")]
+    if not rows:
+        return None
     views = [View(rows, place) for place in ("tmpfs", "disk") if any(
         row["place"] == place and row["run"] > 0 for row in rows)]
-    parts = [heading(rows, left_out)]
+    parts = [heading(rows, left_out), failures(failed)]
     if set_name == "kernel":
         parts.append(targets(views))
     for view in views:
@@ -79,6 +83,12 @@ def heading(rows, left_out):
     if left_out:
         lines.append(f"Left out: {left_out} rows of another session, machine, commit, binary or data.")
     return "\n".join(lines)
+
+
+def failures(failed):
+    """A step that failed has no figures, and must not look as if nobody had asked for it."""
+    return "\n".join(f"- **FAILED: {row['tool']}, {STEP_TITLES.get(row['step'], row['step'])}, on {row['place']}, "
+                     f"run {row['run']}, exit code {row['exit']}**" for row in failed)
 
 
 def spread(values, scale=1.0, digits=2):
@@ -176,7 +186,8 @@ class View:
 
 
 def targets(views):
-    """What was to be reached and what was; what is missed comes first."""
+    """What was to be reached and what was. What is missed comes first, and what could not be
+    judged stays in the table: a target does not vanish because a peer or a step was left out."""
     lines = []
     for view in views:
         if view.place == "tmpfs":
@@ -184,17 +195,25 @@ def targets(views):
         lines += peak_targets(view)
     if len(views) == 2:
         lines += disk_targets(*views)
-    if not lines:
-        return ""
-    lines.sort(key=lambda line: line[-1] == "met")
-    missed = sum(line[-1] != "met" for line in lines)
-    return (f"### Targets: {len(lines) - missed} met, {missed} missed\n\n"
+    order = ("missed", "not measured", "met")
+    lines.sort(key=lambda line: order.index(line[-1]))
+    counts = ", ".join(f"{sum(line[-1] == word for line in lines)} {word}" for word in reversed(order))
+    return (f"### Targets: {counts}\n\n"
             + markdown(["what", "ours", "held against", "ratio", "target", "verdict"],
-                       [[*line[:-1], line[-1] if line[-1] == "met" else "**MISSED**"] for line in lines]))
+                       [[*line[:-1], line[-1] if line[-1] == "met" else f"**{line[-1].upper()}**"] for line in lines]))
 
 
 def verdict(met):
     return "met" if met else "missed"
+
+
+def target_line(what, ours, theirs, share, against, unit, digits):
+    """One judged line; a figure that is missing makes it "not measured"."""
+    def figure(value):
+        return "–" if value is None else f"{value:,.{digits}f} {unit}"
+    known = ours is not None and theirs
+    return [what, figure(ours), f"{against} {figure(theirs)}", f"{ours / theirs:.2f} ×" if known else "–",
+            f"≤ {share:.2f} ×", verdict(ours <= share * theirs) if known else "not measured"]
 
 
 def time_targets(view):
@@ -204,21 +223,17 @@ def time_targets(view):
         if step in BACKUP_STEPS:
             pairs += [("icecore-unverified", peer + "-unverified"), ("icecore-unverified", peer)]
         for ours, theirs in pairs:
-            a, b = view.median(ours, step, "wall_s"), view.median(theirs, step, "wall_s")
-            if a is None or b is None:
-                continue
-            lines.append([f"{STEP_TITLES[step]}: {label(ours)}", f"{a:.2f} s", f"{label(theirs)} {b:.2f} s",
-                          f"{a / b:.2f} ×", f"≤ {share:.2f} ×", verdict(a <= share * b)])
+            lines.append(target_line(f"{STEP_TITLES[step]}: {label(ours)}", view.median(ours, step, "wall_s"),
+                                     view.median(theirs, step, "wall_s"), share, label(theirs), "s", 2))
     return lines
 
 
 def size_targets(view):
     lines = []
     for step in ("first", "next"):
-        a, b = (view.median(slug, step, "repository_bytes") for slug in ("icecore", "restic"))
-        if a is not None and b is not None:
-            lines.append([f"repository after {STEP_TITLES[step]}", f"{a / MIB:.1f} MiB", f"restic {b / MIB:.1f} MiB",
-                          f"{a / b:.2f} ×", f"≤ {SIZE_TARGET:.2f} ×", verdict(a <= SIZE_TARGET * b)])
+        ours, theirs = (view.median(slug, step, "repository_bytes") for slug in ("icecore", "restic"))
+        lines.append(target_line(f"repository after {STEP_TITLES[step]}", ours and ours / MIB, theirs and theirs / MIB,
+                                 SIZE_TARGET, "restic", "MiB", 1))
     return lines
 
 
@@ -227,7 +242,10 @@ def peak_targets(view):
     lines = []
     for slug in ("icecore", "icecore-unverified"):
         rows = [row for row in view.rows if row["tool"] == slug]
-        if rows:
+        if not rows:
+            lines.append([f"peak memory on {view.place}: {label(slug)}", "–", "–", "–", f"≤ {PEAK_TARGET_MIB} MiB",
+                          "not measured"])
+        else:
             worst = max(rows, key=lambda row: row["peak_rss_kib"])
             mib = worst["peak_rss_kib"] / 1024
             lines.append([f"peak memory on {view.place}: {label(slug)}", f"{mib:.0f} MiB",
@@ -240,13 +258,12 @@ def disk_targets(tmpfs, disk):
     lines = []
     for slug in ("icecore", "icecore-unverified"):
         for step in [step for step, _, _ in TIME_TARGETS]:
-            ours, memory = disk.median(slug, step, "wall_s"), tmpfs.median(slug, step, "wall_s")
+            memory = tmpfs.median(slug, step, "wall_s")
             raw = disk.median("reference", disk.reference_step(step), "wall_s")
-            if ours is None or memory is None:
-                continue
-            floor, which = max((memory, "tmpfs"), (raw or 0.0, "`cp -a`" if step == "restore" else "`dd`"))
-            lines.append([f"{STEP_TITLES[step]} on disk: {label(slug)}", f"{ours:.2f} s", f"{which} {floor:.2f} s",
-                          f"{ours / floor:.2f} ×", f"≤ {DISK_TARGET:.2f} ×", verdict(ours <= DISK_TARGET * floor)])
+            floor, which = (None, "tmpfs") if memory is None or raw is None else max(
+                (memory, "tmpfs"), (raw, "`cp -a`" if step == "restore" else "`dd`"))
+            lines.append(target_line(f"{STEP_TITLES[step]} on disk: {label(slug)}", disk.median(slug, step, "wall_s"),
+                                     floor, DISK_TARGET, which, "s", 2))
     return lines
 
 
