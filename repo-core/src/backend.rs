@@ -23,6 +23,20 @@ pub use memory::Memory;
 /// 4. A missing name is an error that [`BackendError::is_absent`], never empty bytes.
 /// 5. `remove` is durable when it returns.
 /// 6. `list` shows every object that existed throughout, and of those written or removed meanwhile any subset.
+///
+/// ```
+/// use repo_core::{Backend, Bytes, Memory, ObjectName, Put, Span};
+///
+/// let place = Memory::new();
+/// place.prepare()?;
+/// let name: ObjectName = "format".parse().expect("a name of the grammar");
+/// assert_eq!(place.put_new(&name, Bytes::from_static(b"first"))?, Put::Created);
+/// assert_eq!(place.put_new(&name, Bytes::from_static(b"second"))?, Put::Exists(Bytes::from_static(b"first")));
+/// assert_eq!(place.get(&name, Span::Suffix(3))?, "rst");
+/// # Ok::<(), repo_core::Error>(())
+/// ```
+///
+/// How to write one is shown whole in `examples/write_a_backend.rs`.
 pub trait Backend: Send + Sync + fmt::Debug {
     /// Where this is, for people.
     fn place(&self) -> String;
@@ -32,6 +46,13 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// Writes an object under a name that has none.
     fn put_new(&self, name: &ObjectName, bytes: Bytes) -> Result<Put, BackendError>;
+
+    /// Makes durable an object that was listed or read. Its writer may have died, or may be about to, between giving it
+    /// its name and making that durable: who builds on an object that he did not put himself asks for this first.
+    /// The default is for places where whatever can be read is durable.
+    fn make_durable(&self, _name: &ObjectName) -> Result<(), BackendError> {
+        Ok(())
+    }
 
     /// Reads an object or a part of it. A range or suffix that goes beyond the object is cut to what is there.
     fn get(&self, name: &ObjectName, span: Span) -> Result<Bytes, BackendError>;

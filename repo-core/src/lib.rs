@@ -1,6 +1,7 @@
 //! A content-addressed, deduplicating, encrypted backup repository.
 
-#![warn(missing_docs)]
+// `internals` makes private rooms reachable, which need no documentation for users.
+#![cfg_attr(not(feature = "internals"), warn(missing_docs))]
 
 mod backend;
 mod chunker;
@@ -19,6 +20,8 @@ mod seal;
 mod store;
 mod tree;
 mod walk;
+
+pub use bytes::Bytes;
 
 pub use backend::{Backend, Capabilities, Listed, Local, Memory, Prefix, Put, Removal, Span};
 pub use crypto::{PasswordCost, Secret};

@@ -70,6 +70,45 @@ pub enum Action {
 }
 
 /// Hears what a verb does, and may stop it. Called from several threads at once.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use repo_core::{Memory, InitOptions, ReaderSource, Repository, Secret};
+/// # let (secret, _key_file) = Secret::generate_key()?;
+/// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+/// use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+///
+/// use repo_core::{BackupOptions, Error, Event, Progress};
+///
+/// /// Counts what was read, and stops when it is told to.
+/// #[derive(Default)]
+/// struct Meter {
+///     read_bytes: AtomicU64,
+///     stop: AtomicBool,
+/// }
+///
+/// impl Progress for Meter {
+///     fn report(&self, event: Event<'_>) {
+///         if let Event::Bytes { count } = event {
+///             self.read_bytes.fetch_add(count, Ordering::Relaxed);
+///         }
+///     }
+///
+///     fn is_cancelled(&self) -> bool {
+///         self.stop.load(Ordering::Relaxed)
+///     }
+/// }
+///
+/// # let source = || ReaderSource::new("/notes".as_ref(), &b"buy milk"[..]);
+/// let meter = Meter::default();
+/// repository.backup(&source(), &BackupOptions::new(), &meter)?;
+/// assert_eq!(meter.read_bytes.load(Ordering::Relaxed), 8);
+///
+/// meter.stop.store(true, Ordering::Relaxed);
+/// let stopped = repository.backup(&source(), &BackupOptions::new(), &meter);
+/// assert!(matches!(stopped, Err(Error::Cancelled)));
+/// # Ok::<(), repo_core::Error>(())
+/// ```
 pub trait Progress: Send + Sync {
     /// Takes one event. Must return soon: the caller is at work.
     fn report(&self, event: Event<'_>);

@@ -89,6 +89,16 @@ pub enum KeyKind {
 }
 
 /// Which snapshot.
+///
+/// ```
+/// use repo_core::Selector;
+///
+/// assert_eq!("latest".parse::<Selector>()?, Selector::Latest { back: 0 });
+/// assert_eq!("latest~2".parse::<Selector>()?, Selector::Latest { back: 2 });
+/// assert_eq!("40dc1520".parse::<Selector>()?, Selector::Id("40dc1520".into()));
+/// assert!("yesterday".parse::<Selector>().is_err(), "a time is `Selector::At`");
+/// # Ok::<(), repo_core::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Selector {

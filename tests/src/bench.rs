@@ -42,6 +42,8 @@ pub struct Restored {
 #[derive(Debug, Default)]
 pub struct Ears {
     pub problems: Mutex<Vec<String>>,
+    /// Their paths alone, raw bytes.
+    pub problem_paths: Mutex<Vec<Vec<u8>>>,
     pub notes: Mutex<Vec<String>>,
 }
 
@@ -51,6 +53,8 @@ impl Progress for Ears {
             Event::Problem { path, during, message } => {
                 let problem = format!("{}: {during}: {message}", path.display());
                 self.problems.lock().expect("no listener panics").push(problem);
+                let path = path.as_os_str().as_encoded_bytes().to_vec();
+                self.problem_paths.lock().expect("no listener panics").push(path);
             }
             Event::Note { message } => self.notes.lock().expect("no listener panics").push(message.to_owned()),
             _ => {}
@@ -62,6 +66,11 @@ impl Ears {
     /// The problems so far.
     pub fn problems(&self) -> Vec<String> {
         self.problems.lock().expect("no listener panics").clone()
+    }
+
+    /// The paths of the problems so far.
+    pub fn problem_paths(&self) -> Vec<Vec<u8>> {
+        self.problem_paths.lock().expect("no listener panics").clone()
     }
 }
 

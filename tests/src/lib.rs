@@ -2,6 +2,7 @@
 //! a bench to work at, ways to do damage, and ways to shed privilege. No product code lives here.
 
 pub mod bench;
+pub mod cli;
 pub mod compare;
 pub mod contract;
 pub mod counting;
@@ -9,3 +10,4 @@ pub mod crash;
 pub mod damage;
 pub mod privilege;
 pub mod tree;
+pub mod whole;

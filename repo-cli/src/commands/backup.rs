@@ -168,7 +168,6 @@ impl Backup {
         };
         let result = repository.backup(source.as_ref(), &options, &reporter);
         reporter.finish();
-        source.notes().iter().for_each(|note| reporter.note(note));
         broken_stream(problem)?;
         let report = result.map_err(|error| {
             Failure::from_verb(error, "no snapshot was made; what was stored is kept, and the next backup uses it")

@@ -142,6 +142,33 @@ impl Repository {
     /// What cannot be read is an [`Event::Problem`] and counted in the report; the rest is
     /// stored all the same. Nothing is published if this returns an error. Ended at any moment, even by a power
     /// failure, it leaves all published snapshots whole, and the next run uses what was uploaded.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use repo_core::{Memory, InitOptions, ReaderSource, Repository, Secret};
+    /// # let (secret, _key_file) = Secret::generate_key()?;
+    /// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+    /// use repo_core::{BackupOptions, LocalTree, LocalTreeOptions, Silent};
+    ///
+    /// # let scratch = tempfile::tempdir().expect("a scratch directory");
+    /// # std::fs::write(scratch.path().join("letter"), "Dear reader").expect("a file");
+    /// # let data = scratch.path().to_owned();
+    /// let source = LocalTree::new(&[data], LocalTreeOptions::new().exclude_caches())?;
+    /// let options = BackupOptions::new().host("laptop").tag("nightly");
+    /// let first = repository.backup(&source, &options, &Silent)?;
+    /// assert_eq!(first.summary.files_new, 1);
+    /// assert_eq!(first.summary.problems, 0);
+    ///
+    /// // Only what differs from the newest snapshot of the series is read, and only what is new is stored.
+    /// let second = repository.backup(&source, &options, &Silent)?;
+    /// assert_eq!(second.parent, first.snapshot.map(|snapshot| snapshot.id()));
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Stream`](crate::Error::Stream) if a stream broke off; [`Error::SelfCheck`](crate::Error::SelfCheck) if this
+    /// machine's memory fails; [`Error::NoSnapshot`](crate::Error::NoSnapshot) for an unknown parent; backend errors;
+    /// [`Error::Cancelled`](crate::Error::Cancelled).
     pub fn backup(
         &self,
         source: &dyn Source,

@@ -26,6 +26,8 @@ mod files;
 mod metadata;
 mod options;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 /// Files that failed are remembered so that the verification does not tell of them again; no more than this many.
 const REMEMBERED_FAILURES_MAX: usize = 1 << 16;
@@ -294,6 +296,26 @@ impl Repository {
     /// The target cannot be opened, made or written, is or lies in a symlink, is full; [`Error::Path`] if the subpath
     /// is not in the snapshot; [`Error::Limit`] for a tree that unfolds to more than the snapshot says;
     /// [`Error::Cancelled`].
+    ///
+    /// # Example
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use repo_core::{Memory, InitOptions, ReaderSource, Repository, Secret};
+    /// # let (secret, _key_file) = Secret::generate_key()?;
+    /// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+    /// use repo_core::{BackupOptions, RestoreOptions, Selector, Silent, SnapshotFilter};
+    ///
+    /// # let scratch = tempfile::tempdir().expect("a scratch directory");
+    /// # let target = scratch.path().join("restored");
+    /// # let source = ReaderSource::new("/notes/today".as_ref(), &b"buy milk"[..]);
+    /// # repository.backup(&source, &BackupOptions::new(), &Silent)?;
+    /// let newest = repository.snapshot(&Selector::Latest { back: 0 }, &SnapshotFilter::new())?;
+    /// let options = RestoreOptions::new().subpath("notes").verify().without_ownership();
+    /// let report = repository.restore(&newest, &target, &options, &Silent)?;
+    /// assert_eq!(report.problems, 0);
+    /// assert_eq!(std::fs::read(target.join("today")).expect("it is back"), b"buy milk");
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
     pub fn restore(
         &self,
         snapshot: &Snapshot,

@@ -241,6 +241,12 @@ impl<'s> Sealing<'s> {
     pub fn finish(&self, root: Root, view: &Index) -> Result<DurableTree> {
         self.failure.check()?;
         let mut rows = std::mem::take(&mut *lock(&self.rows));
+        if !self.options.dry_run {
+            for (row, _) in &view.report().unindexed {
+                // It was listed, but its writer may have died before its name was durable (invariant 2).
+                self.store.backend().make_durable(&ObjectName::Pack(row.kind, row.id))?;
+            }
+        }
         rows.extend(view.report().unindexed.iter().cloned());
         self.write_index(rows)?;
         Ok(DurableTree { root })
@@ -317,7 +323,7 @@ impl Sealing<'_> {
         };
         // Uniform in [0.75, 1.25] of the target.
         let draw = usize::from(u16::from_le_bytes(crypto::random()?));
-        let close_at = target / 4 * 3 + (target / 2 >> 16) * draw;
+        let close_at = target / 4 * 3 + ((target / 2) >> 16) * draw;
         let buffer = self.buffers.take();
         let builder = PackBuilder::new(self.store.keys(), kind, self.session, self.next_object(), buffer)?;
         Ok(OpenPack { builder, close_at })
@@ -347,11 +353,6 @@ impl fmt::Debug for Writer<'_, '_> {
 }
 
 impl Writer<'_, '_> {
-    /// Whether the chunk is stored or on its way: what a snapshot may refer to (rule R1 of docs/format.md).
-    pub fn has(&self, kind: ChunkKind, id: &ChunkId, view: &Index) -> bool {
-        view.contains(kind, id) || self.new.contains(kind, id)
-    }
-
     /// Takes a chunk; `true` if it was new. `owner` is who may see its frame's neighbours.
     pub fn put(
         &mut self,
