@@ -92,7 +92,7 @@ fn pack_of(data: &[u8]) -> bool {
     if chunks.is_empty() {
         return false;
     }
-    let mut builder = PackBuilder::new(&KEYS, PackKind::Data, WRITER, 0, 0).expect("keys for packs");
+    let mut builder = PackBuilder::new(&KEYS, PackKind::Data, WRITER, 0, Vec::new()).expect("keys for packs");
     let mut codec = FrameCodec::new(3);
     for frame in chunks.chunks(5) {
         let kind = ChunkKind::Data;

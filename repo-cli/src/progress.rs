@@ -179,7 +179,7 @@ impl<'o> Reporter<'o> {
 
     /// Draws, if it is time to and nobody else does.
     fn show(&self) {
-        if !self.output.has_status() && !(self.output.is_json() && self.output.verbosity() > 0) {
+        if !(self.output.has_status() || self.output.is_json() && self.output.verbosity() > 0) {
             return;
         }
         let Ok(mut current) = self.current.try_lock() else { return };
@@ -194,8 +194,10 @@ impl<'o> Reporter<'o> {
         }
     }
 
+    /// A backup does not read what is unchanged; a restore and a check handle every byte.
     fn bytes_done(&self) -> u64 {
-        self.counts.bytes.load(Relaxed) + self.counts.unchanged_bytes.load(Relaxed)
+        let unread = if self.task == Task::Backup { self.counts.unchanged_bytes.load(Relaxed) } else { 0 };
+        self.counts.bytes.load(Relaxed) + unread
     }
 
     /// By the mean speed so far; not before there is one.
@@ -218,9 +220,14 @@ impl<'o> Reporter<'o> {
         if !stage.is_empty() {
             line += &format!("  {stage}:");
         }
-        line += &format!("  {} {}", numbers::count(files, "file"), numbers::size(bytes));
+        // A check goes through packs, not through files.
+        let counted = |files: u64, bytes: u64| match self.task {
+            Task::Check => numbers::size(bytes),
+            _ => format!("{} {}", numbers::count(files, "file"), numbers::size(bytes)),
+        };
+        line += &format!("  {}", counted(files, bytes));
         if total_bytes > 0 {
-            line += &format!(", total {} {}", numbers::count(total_files, "file"), numbers::size(total_bytes));
+            line += &format!(", total {}", counted(total_files, total_bytes));
         }
         line += &format!(", {}", numbers::count(self.counts.problems.load(Relaxed), "error"));
         if let Some(remaining) = self.remaining(done) {
@@ -249,7 +256,7 @@ impl<'o> Reporter<'o> {
                 files_skipped: unchanged_files,
                 files_deleted: self.counts.deleted_files.load(Relaxed),
                 total_bytes,
-                bytes_restored: self.counts.bytes.load(Relaxed),
+                bytes_restored: self.bytes_done().saturating_sub(self.counts.unchanged_bytes.load(Relaxed)),
                 bytes_skipped: self.counts.unchanged_bytes.load(Relaxed),
             }),
             Task::Backup | Task::Check => self.output.json_now(&Status {

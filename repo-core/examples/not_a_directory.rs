@@ -1,6 +1,6 @@
 //! Backs up something that is not a directory: here the rows of a table, each a file of its own, straight from memory.
 //!
-//! `cargo run --example not_a_directory`
+//! `cargo run -p repo-core --example not_a_directory`
 
 use std::io;
 use std::sync::Arc;
@@ -100,29 +100,25 @@ fn metadata(value: &[u8]) -> Metadata {
     }
 }
 
-fn main() -> repo_core::Result<()> {
+pub fn main() -> repo_core::Result<()> {
     let rows = (0..1000).map(|row| (format!("customer-{row:04}"), format!("row {row}\n").repeat(row).into_bytes()));
     let table = Table { rows: rows.collect() };
 
     let (secret, _key_file) = Secret::generate_key()?;
-    let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::default())?;
+    let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
     // Rows have no times, so nothing can be told from them: every backup reads all, and stores what is new.
-    let mut options = BackupOptions::default();
-    options.mode = repo_core::Mode::Full;
-    let report = repository.backup(&table, &options, &Silent)?;
+    let report = repository.backup(&table, &BackupOptions::new().full(), &Silent)?;
     println!(
         "{} rows, {} bytes, stored in {}",
         report.summary.files_new, report.summary.processed_bytes, report.summary.stored_bytes
     );
 
-    let snapshot = repository.snapshot(&Selector::Latest { back: 0 }, &SnapshotFilter::default())?;
+    let snapshot = repository.snapshot(&Selector::Latest { back: 0 }, &SnapshotFilter::new())?;
     let mut row = repository.read(&snapshot, b"/customer-0007")?;
     let mut text = String::new();
     io::Read::read_to_string(&mut row, &mut text).expect("the row that was stored is read");
     assert_eq!(text, "row 7\n".repeat(7));
 
-    let mut check = CheckOptions::default();
-    check.read_data = true;
-    assert!(repository.check(&check, &Silent)?.is_whole());
+    assert!(repository.check(&CheckOptions::new().read_data(), &Silent)?.is_whole());
     Ok(())
 }

@@ -23,6 +23,20 @@ pub use memory::Memory;
 /// 4. A missing name is an error that [`BackendError::is_absent`], never empty bytes.
 /// 5. `remove` is durable when it returns.
 /// 6. `list` shows every object that existed throughout, and of those written or removed meanwhile any subset.
+///
+/// ```
+/// use repo_core::{Backend, Bytes, Memory, ObjectName, Put, Span};
+///
+/// let place = Memory::new();
+/// place.prepare()?;
+/// let name: ObjectName = "format".parse().expect("a name of the grammar");
+/// assert_eq!(place.put_new(&name, Bytes::from_static(b"first"))?, Put::Created);
+/// assert_eq!(place.put_new(&name, Bytes::from_static(b"second"))?, Put::Exists(Bytes::from_static(b"first")));
+/// assert_eq!(place.get(&name, Span::Suffix(3))?, "rst");
+/// # Ok::<(), repo_core::Error>(())
+/// ```
+///
+/// How to write one is shown whole in `examples/write_a_backend.rs`.
 pub trait Backend: Send + Sync + fmt::Debug {
     /// Where this is, for people.
     fn place(&self) -> String;
@@ -32,6 +46,13 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// Writes an object under a name that has none.
     fn put_new(&self, name: &ObjectName, bytes: Bytes) -> Result<Put, BackendError>;
+
+    /// Makes durable an object that was listed or read. Its writer may have died, or may be about to, between giving it
+    /// its name and making that durable: who builds on an object that he did not put himself asks for this first.
+    /// The default is for places where whatever can be read is durable.
+    fn make_durable(&self, _name: &ObjectName) -> Result<(), BackendError> {
+        Ok(())
+    }
 
     /// Reads an object or a part of it. A range or suffix that goes beyond the object is cut to what is there.
     fn get(&self, name: &ObjectName, span: Span) -> Result<Bytes, BackendError>;
@@ -63,7 +84,12 @@ pub enum Span {
     /// All of it.
     All,
     /// `length` bytes from `offset`.
-    Range { offset: u64, length: u64 },
+    Range {
+        /// Where it begins.
+        offset: u64,
+        /// How many bytes.
+        length: u64,
+    },
     /// The last so many bytes.
     Suffix(u64),
 }
@@ -108,8 +134,8 @@ impl Prefix {
         }
     }
 
-    /// Whether a listing of this prefix shows the name.
-    pub(crate) fn contains(self, name: &ObjectName) -> bool {
+    /// Whether a listing of this prefix shows the name: what a backend without folders asks of each name it has.
+    pub fn contains(self, name: &ObjectName) -> bool {
         match self {
             Self::All => true,
             Self::KeySlots => matches!(name, ObjectName::KeySlot(_)),
@@ -126,7 +152,7 @@ impl Prefix {
 
 impl Span {
     /// The part of an object of `size` bytes: offset and length, cut to what is there.
-    pub(crate) fn within(self, size: u64) -> (u64, u64) {
+    pub fn within(self, size: u64) -> (u64, u64) {
         match self {
             Self::All => (0, size),
             Self::Range { offset, length } => {
@@ -145,9 +171,17 @@ impl Span {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listed {
     /// An object.
-    Object { name: ObjectName, size: u64 },
+    Object {
+        /// Its name.
+        name: ObjectName,
+        /// Its length in bytes.
+        size: u64,
+    },
     /// A name outside the grammar: never read, never removed, reported by `check`.
-    Foreign { name: String },
+    Foreign {
+        /// As the place has it, below the root.
+        name: String,
+    },
 }
 
 /// What `remove` did.

@@ -14,28 +14,57 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// No object `format`: the place holds no repository.
     #[error("no repository at {place}")]
-    NoRepository { place: String },
+    NoRepository {
+        /// Where it was looked for.
+        place: String,
+    },
     /// `init` found one already.
     #[error("a repository exists already at {place}")]
-    RepositoryExists { place: String },
+    RepositoryExists {
+        /// Where it is.
+        place: String,
+    },
     /// The place has objects but no `format` that can be read.
     #[error("{object} was written by another version: {problem}")]
-    Unsupported { object: String, problem: String },
+    Unsupported {
+        /// The object that says so.
+        object: String,
+        /// What this build does not know.
+        problem: String,
+    },
     /// No key slot opens with this secret.
     #[error("wrong password or key: none of {slots} key slots opens with it")]
-    WrongSecret { slots: usize },
+    WrongSecret {
+        /// How many slots there are, of every kind.
+        slots: usize,
+    },
     /// The secret opens a slot that is no longer in the keyring, or an old keyring.
     #[error("this password or key was revoked")]
     Revoked,
     /// An object's bytes are not what was written.
     #[error("{object} is damaged: {problem}")]
-    Corrupt { object: ObjectName, problem: Corruption },
+    Corrupt {
+        /// Which one.
+        object: ObjectName,
+        /// What is wrong with it.
+        problem: Corruption,
+    },
     /// A chunk that something refers to is nowhere, or nowhere undamaged.
     #[error("chunk {id} is lost: {problem}")]
-    ChunkLost { id: ChunkId, problem: String },
+    ChunkLost {
+        /// Its name.
+        id: ChunkId,
+        /// Why the last place where it should be is of no use.
+        problem: String,
+    },
     /// A chunk opened and has its name, but holds what no writer of this format makes.
     #[error("chunk {id} is malformed: {problem}")]
-    CorruptChunk { id: ChunkId, problem: Corruption },
+    CorruptChunk {
+        /// Its name.
+        id: ChunkId,
+        /// What is wrong with it.
+        problem: Corruption,
+    },
     /// A tree or list whose parts contradict each other.
     #[error("{0}")]
     Malformed(&'static str),
@@ -44,22 +73,47 @@ pub enum Error {
     Backend(#[from] BackendError),
     /// A local file or directory: the source, or the target of a restore.
     #[error("{}: {what}: {source}", path.display())]
-    Local { path: PathBuf, what: &'static str, source: io::Error },
+    Local {
+        /// Which one.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
     /// No snapshot matches.
     #[error("no snapshot {selector}")]
-    NoSnapshot { selector: String },
+    NoSnapshot {
+        /// What was asked for.
+        selector: String,
+    },
     /// Several snapshots match a prefix.
     #[error("{prefix} is ambiguous: {candidates} snapshots begin with it")]
-    AmbiguousSnapshot { prefix: String, candidates: usize },
+    AmbiguousSnapshot {
+        /// What was typed.
+        prefix: String,
+        /// How many snapshots it fits.
+        candidates: usize,
+    },
     /// The path is not in the snapshot, or is not of the kind needed.
     #[error("{}: {problem}", path.display())]
-    Path { path: PathBuf, problem: &'static str },
+    Path {
+        /// Within the snapshot.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// An option or argument that cannot be carried out.
     #[error("{0}")]
     Usage(String),
     /// A limit of the format was met.
     #[error("{what} is over the limit of {limit}")]
-    Limit { what: String, limit: u64 },
+    Limit {
+        /// What is too large.
+        what: String,
+        /// The most that is allowed.
+        limit: u64,
+    },
     /// Another client fenced this session; nothing was published.
     #[error("the session was ended by another client; run the command again")]
     Fenced,
@@ -98,7 +152,12 @@ pub enum Corruption {
     WrongType(u8),
     /// A version, suite, flag or field of a later or another build.
     #[error("unknown {field} {value}")]
-    Unknown { field: &'static str, value: u64 },
+    Unknown {
+        /// Which field.
+        field: &'static str,
+        /// What it says.
+        value: u64,
+    },
     /// Authentication failed.
     #[error("authentication failed")]
     Authentication,

@@ -7,19 +7,50 @@ use std::path::Path;
 #[non_exhaustive]
 pub enum Event<'a> {
     /// What is known of the whole so far; comes again as more is known.
-    Total { files: u64, bytes: u64 },
+    Total {
+        /// Entries, directories too; packs, where `check` reads them.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
     /// Work on this path begins.
-    Started { path: &'a Path },
+    Started {
+        /// Within the snapshot.
+        path: &'a Path,
+    },
     /// An entry is done: how it compared with the parent snapshot, or with the target.
-    Done { path: &'a Path, action: Action, bytes: u64 },
+    Done {
+        /// Within the snapshot.
+        path: &'a Path,
+        /// How it compared.
+        action: Action,
+        /// The size of a file; 0 for a directory.
+        bytes: u64,
+    },
     /// Bytes were processed (read by backup, written by restore, verified by check).
-    Bytes { count: u64 },
+    Bytes {
+        /// Since the last such event.
+        count: u64,
+    },
     /// An entry could not be handled; the verb goes on and counts it.
-    Problem { path: &'a Path, during: &'static str, message: &'a str },
+    Problem {
+        /// Which entry.
+        path: &'a Path,
+        /// What was tried, such as "opening the file".
+        during: &'static str,
+        /// Why it failed.
+        message: &'a str,
+    },
     /// Something that the user should know, and that is no failure.
-    Note { message: &'a str },
+    Note {
+        /// In words.
+        message: &'a str,
+    },
     /// A verb of several steps begins its next one.
-    Stage { name: &'static str },
+    Stage {
+        /// In a word or two.
+        name: &'static str,
+    },
 }
 
 /// What was done with an entry.
@@ -39,6 +70,45 @@ pub enum Action {
 }
 
 /// Hears what a verb does, and may stop it. Called from several threads at once.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use repo_core::{Memory, InitOptions, ReaderSource, Repository, Secret};
+/// # let (secret, _key_file) = Secret::generate_key()?;
+/// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+/// use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+///
+/// use repo_core::{BackupOptions, Error, Event, Progress};
+///
+/// /// Counts what was read, and stops when it is told to.
+/// #[derive(Default)]
+/// struct Meter {
+///     read_bytes: AtomicU64,
+///     stop: AtomicBool,
+/// }
+///
+/// impl Progress for Meter {
+///     fn report(&self, event: Event<'_>) {
+///         if let Event::Bytes { count } = event {
+///             self.read_bytes.fetch_add(count, Ordering::Relaxed);
+///         }
+///     }
+///
+///     fn is_cancelled(&self) -> bool {
+///         self.stop.load(Ordering::Relaxed)
+///     }
+/// }
+///
+/// # let source = || ReaderSource::new("/notes".as_ref(), &b"buy milk"[..]);
+/// let meter = Meter::default();
+/// repository.backup(&source(), &BackupOptions::new(), &meter)?;
+/// assert_eq!(meter.read_bytes.load(Ordering::Relaxed), 8);
+///
+/// meter.stop.store(true, Ordering::Relaxed);
+/// let stopped = repository.backup(&source(), &BackupOptions::new(), &meter);
+/// assert!(matches!(stopped, Err(Error::Cancelled)));
+/// # Ok::<(), repo_core::Error>(())
+/// ```
 pub trait Progress: Send + Sync {
     /// Takes one event. Must return soon: the caller is at work.
     fn report(&self, event: Event<'_>);

@@ -4,6 +4,7 @@ mod doubled;
 mod inspect;
 mod keys;
 mod open;
+mod options;
 mod snapshots;
 
 use std::fmt;
@@ -65,11 +66,15 @@ pub struct InitOptions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyInfo {
+    /// Its name.
     pub slot: SlotId,
     /// The slot that opened this repository.
     pub current: bool,
+    /// What opens it.
     pub kind: KeyKind,
+    /// What its owner called it.
     pub label: String,
+    /// When it was made, in milliseconds since 1970 UTC.
     pub created_ms: u64,
 }
 
@@ -77,20 +82,38 @@ pub struct KeyInfo {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyKind {
+    /// A password, through Argon2id.
     Password,
+    /// 32 random bytes.
     KeyFile,
 }
 
 /// Which snapshot.
+///
+/// ```
+/// use repo_core::Selector;
+///
+/// assert_eq!("latest".parse::<Selector>()?, Selector::Latest { back: 0 });
+/// assert_eq!("latest~2".parse::<Selector>()?, Selector::Latest { back: 2 });
+/// assert_eq!("40dc1520".parse::<Selector>()?, Selector::Id("40dc1520".into()));
+/// assert!("yesterday".parse::<Selector>().is_err(), "a time is `Selector::At`");
+/// # Ok::<(), repo_core::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Selector {
     /// `latest`, or `latest~N`: the N-th before the newest.
-    Latest { back: usize },
+    Latest {
+        /// 0: the newest.
+        back: usize,
+    },
     /// A full id, or a prefix of one, as typed.
     Id(String),
     /// The newest whose reading had ended by this time (nanoseconds since 1970 UTC).
-    At { time_ns: i64 },
+    At {
+        /// In nanoseconds since 1970 UTC.
+        time_ns: i64,
+    },
 }
 
 /// Which snapshots are looked at; empty means all.

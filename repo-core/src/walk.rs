@@ -1,4 +1,4 @@
-//! One walk: every tree, on disk or in a snapshot, is an ordered stream of entries; `merge` walks two in step.
+//! One walk: every tree, on disk or in a snapshot, is an ordered stream of entries, so that two can be walked in step.
 //! A walk knows no packs and no keys.
 
 use std::io;
@@ -8,10 +8,28 @@ use crate::format::tree::Metadata;
 
 pub mod filter;
 pub mod local;
-pub mod merge;
 pub mod reader;
 
 /// Something that can be backed up: a tree of entries, not necessarily a directory.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use repo_core::{Memory, InitOptions, ReaderSource, Repository, Secret};
+/// # let (secret, _key_file) = Secret::generate_key()?;
+/// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+/// use std::path::Path;
+///
+/// use repo_core::{BackupOptions, Silent, Source};
+///
+/// // The output of a program, or anything else that can be read once.
+/// let dump = ReaderSource::new(Path::new("/dumps/orders.sql"), &b"CREATE TABLE orders"[..]);
+/// assert_eq!(dump.paths(), [b"/dumps/orders.sql"]);
+/// let report = repository.backup(&dump, &BackupOptions::new(), &Silent)?;
+/// assert_eq!(report.summary.processed_bytes, 19);
+/// # Ok::<(), repo_core::Error>(())
+/// ```
+///
+/// A source of one's own, whose entries come from memory, is shown whole in `examples/not_a_directory.rs`.
 pub trait Source: Send + Sync {
     /// The top level. Its entries are what a snapshot's root shows.
     fn root(&self) -> io::Result<Arc<dyn SourceDirectory>>;

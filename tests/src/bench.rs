@@ -12,8 +12,10 @@ use repo_core::{
 };
 use tempfile::TempDir;
 
+use crate::compare::Compared;
 use crate::counting::{CountingSource, Readings};
 use crate::damage::{self, Damage, Kind};
+use crate::privilege;
 use crate::tree::{self, Planned};
 
 /// Everything a whole-repository test needs.
@@ -30,6 +32,8 @@ pub struct Bench {
 pub struct Restored {
     /// What came back of [`Bench::source`].
     pub tree: PathBuf,
+    /// What can be compared: not the root itself, where it is the target.
+    pub compared: Compared,
     pub report: RestoreReport,
     pub heard: Ears,
 }
@@ -38,6 +42,8 @@ pub struct Restored {
 #[derive(Debug, Default)]
 pub struct Ears {
     pub problems: Mutex<Vec<String>>,
+    /// Their paths alone, raw bytes.
+    pub problem_paths: Mutex<Vec<Vec<u8>>>,
     pub notes: Mutex<Vec<String>>,
 }
 
@@ -47,6 +53,8 @@ impl Progress for Ears {
             Event::Problem { path, during, message } => {
                 let problem = format!("{}: {during}: {message}", path.display());
                 self.problems.lock().expect("no listener panics").push(problem);
+                let path = path.as_os_str().as_encoded_bytes().to_vec();
+                self.problem_paths.lock().expect("no listener panics").push(path);
             }
             Event::Note { message } => self.notes.lock().expect("no listener panics").push(message.to_owned()),
             _ => {}
@@ -58,6 +66,11 @@ impl Ears {
     /// The problems so far.
     pub fn problems(&self) -> Vec<String> {
         self.problems.lock().expect("no listener panics").clone()
+    }
+
+    /// The paths of the problems so far.
+    pub fn problem_paths(&self) -> Vec<Vec<u8>> {
+        self.problem_paths.lock().expect("no listener panics").clone()
     }
 }
 
@@ -150,18 +163,26 @@ impl Bench {
         (report, source.readings())
     }
 
-    /// Restores everything into a fresh directory, whatever problems that has.
+    /// Restores everything into a fresh directory, whatever problems that has. Who is not root restores only the source
+    /// itself: the directories above it are not his to bring back.
     pub fn try_restore(&self, snapshot: &Snapshot) -> Result<Restored> {
         let mut count = self.restored.lock().expect("no restore panics");
         *count += 1;
         let target = self.path().join(format!("restored-{count}"));
         drop(count);
-        let heard = Ears::default();
-        let report = self.open().restore(snapshot, &target, &RestoreOptions::default(), &heard)?;
-        // A snapshot of an absolute path holds all the directories above it.
         let source = self.source();
-        let below = source.strip_prefix("/").expect("temporary directories have absolute paths");
-        Ok(Restored { tree: target.join(below), report, heard })
+        let mut options = RestoreOptions::default();
+        let tree = if privilege::is_root() {
+            // A snapshot of an absolute path holds all the directories above it.
+            target.join(source.strip_prefix("/").expect("temporary directories have absolute paths"))
+        } else {
+            options.subpath = source.as_os_str().as_encoded_bytes().to_vec();
+            target.clone()
+        };
+        let heard = Ears::default();
+        let report = self.open().restore(snapshot, &target, &options, &heard)?;
+        let compared = Compared { root: privilege::is_root(), ..Compared::default() };
+        Ok(Restored { tree, compared, report, heard })
     }
 
     /// Restores everything into a fresh directory, without any problem.

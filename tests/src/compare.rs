@@ -87,33 +87,32 @@ pub fn assert_same(before: &Path, after: &Path, compared: Compared) {
 impl Portrait {
     /// What differs in `after`, in words.
     pub fn differences(&self, after: &Self, compared: Compared) -> Vec<String> {
+        let differing = self.differing(after, compared);
+        differing.into_iter().map(|(path, difference)| format!("{}: {difference}", shown(&path))).collect()
+    }
+
+    /// What differs in `after`, each with its path; a link group with the first of its paths.
+    pub fn differing(&self, after: &Self, compared: Compared) -> Vec<(Relative, String)> {
         let mut found = Vec::new();
         for (path, entry) in &self.entries {
             match after.entries.get(path) {
-                None => found.push(format!("{}: missing", shown(path))),
-                Some(other) if path.is_empty() && !compared.root => {
-                    only(other.kind == entry.kind, &mut found, || "the root is of another kind".to_owned());
-                }
+                None => found.push((path.clone(), "missing".to_owned())),
+                Some(other) if path.is_empty() && !compared.root && other.kind == entry.kind => {}
                 Some(other) => {
                     let differences = entry.differences(other, compared);
-                    found.extend(differences.iter().map(|difference| format!("{}: {difference}", shown(path))));
+                    found.extend(differences.into_iter().map(|difference| (path.clone(), difference)));
                 }
             }
         }
         let extra = after.entries.keys().filter(|path| !self.entries.contains_key(*path));
-        found.extend(extra.map(|path| format!("{}: extra", shown(path))));
+        found.extend(extra.map(|path| (path.clone(), "extra".to_owned())));
         for group in self.link_groups.symmetric_difference(&after.link_groups) {
             let which = if self.link_groups.contains(group) { "no longer one thing" } else { "newly one thing" };
             let names: Vec<_> = group.iter().map(|path| shown(path)).collect();
-            found.push(format!("hard links: {which}: {}", names.join(", ")));
+            let first = group.first().cloned().unwrap_or_default();
+            found.push((first, format!("hard links: {which}: {}", names.join(", "))));
         }
         found
-    }
-}
-
-fn only(holds: bool, found: &mut Vec<String>, otherwise: impl FnOnce() -> String) {
-    if !holds {
-        found.push(otherwise());
     }
 }
 
@@ -125,7 +124,9 @@ impl Entry {
         let mut found = Vec::new();
         let mut compare = |what: &str, before: &dyn fmt::Debug, after: &dyn fmt::Debug| {
             let (before, after) = (format!("{before:?}"), format!("{after:?}"));
-            only(before == after, &mut found, || format!("{what}: {before} became {after}"));
+            if before != after {
+                found.push(format!("{what}: {before} became {after}"));
+            }
         };
         compare("mode", &format_args!("{:04o}", self.mode), &format_args!("{:04o}", other.mode));
         compare("modified", &self.modified, &other.modified);

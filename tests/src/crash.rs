@@ -16,7 +16,8 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use repo_core::internals::platform::files::{FileOperations, Found, SystemFiles};
 
@@ -169,6 +170,124 @@ impl FileOperations for Recorder {
     }
 }
 
+/// What happens to a process, or to its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is killed: nothing it asks for is done any more, not even reading.
+    Killed,
+    /// The disk is full: what would need room fails.
+    Full,
+}
+
+/// File operations that are as good as others until a fault comes.
+#[derive(Debug)]
+pub struct Failing {
+    inner: Arc<dyn FileOperations>,
+    fault: Fault,
+    /// How many changes are still done.
+    left: AtomicUsize,
+}
+
+impl Failing {
+    /// The fault comes after so many changes of the file system.
+    pub fn after(changes: usize, fault: Fault, inner: Arc<dyn FileOperations>) -> Self {
+        Self { inner, fault, left: AtomicUsize::new(changes) }
+    }
+
+    /// So many changes of the file system are still done.
+    pub fn left(&self) -> usize {
+        self.left.load(Ordering::SeqCst)
+    }
+
+    /// There is room again.
+    pub fn end(&self) {
+        self.left.store(usize::MAX, Ordering::SeqCst);
+    }
+
+    fn error(&self) -> io::Error {
+        match self.fault {
+            Fault::Killed => rustix::io::Errno::IO.into(),
+            Fault::Full => rustix::io::Errno::NOSPC.into(),
+        }
+    }
+
+    /// A change that needs room.
+    fn grow(&self) -> io::Result<()> {
+        let less = |left: usize| left.checked_sub(1);
+        self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).map(drop).map_err(|_| self.error())
+    }
+
+    /// A change that needs none.
+    fn change(&self) -> io::Result<()> {
+        if self.fault == Fault::Killed { self.grow() } else { Ok(()) }
+    }
+
+    /// What changes nothing.
+    fn look(&self) -> io::Result<()> {
+        if self.fault == Fault::Killed && self.left() == 0 { Err(self.error()) } else { Ok(()) }
+    }
+}
+
+impl FileOperations for Failing {
+    fn make_directory(&self, path: &Path) -> io::Result<()> {
+        self.grow()?;
+        self.inner.make_directory(path)
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<File> {
+        self.grow()?;
+        self.inner.create_new(path)
+    }
+
+    fn write(&self, path: &Path, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        self.grow().inspect_err(|_| {
+            // As the system does it: what there was room for was written.
+            let _ = self.inner.write(path, file, &bytes[..bytes.len() / 2]);
+        })?;
+        self.inner.write(path, file, bytes)
+    }
+
+    fn fsync_file(&self, path: &Path, file: &File) -> io::Result<()> {
+        self.grow()?;
+        self.inner.fsync_file(path, file)
+    }
+
+    fn rename_no_replace(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.grow()?;
+        self.inner.rename_no_replace(from, to)
+    }
+
+    fn link(&self, file: &File, from: &Path, to: &Path) -> io::Result<()> {
+        self.grow()?;
+        self.inner.link(file, from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.change()?;
+        self.inner.unlink(path)
+    }
+
+    fn fsync_directory(&self, path: &Path) -> io::Result<()> {
+        self.change()?;
+        self.inner.fsync_directory(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<(File, u64)> {
+        self.look()?;
+        self.inner.open(path)
+    }
+
+    fn read_at(&self, file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        self.look()?;
+        self.inner.read_at(file, offset, length)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<Found>> {
+        self.look()?;
+        self.inner.list(path)
+    }
+}
+
 /// What a run did, on what it found.
 #[derive(Clone, Debug)]
 pub struct Log {
@@ -177,6 +296,11 @@ pub struct Log {
 }
 
 impl Log {
+    /// How many operations it has, marks included.
+    pub fn operations(&self) -> usize {
+        self.operations.len()
+    }
+
     /// Every fsync, in order, in words.
     pub fn syncs(&self) -> Vec<String> {
         self.operations.iter().filter(|operation| operation.is_sync()).map(Operation::to_string).collect()

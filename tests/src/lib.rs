@@ -2,10 +2,13 @@
 //! a bench to work at, ways to do damage, and ways to shed privilege. No product code lives here.
 
 pub mod bench;
+pub mod cli;
 pub mod compare;
 pub mod contract;
 pub mod counting;
 pub mod crash;
 pub mod damage;
 pub mod privilege;
+pub mod process;
 pub mod tree;
+pub mod whole;

@@ -160,7 +160,7 @@ impl Planner {
         let special = |kind: Kind, able: bool| with(Just(if able { kind } else { Kind::Fifo }).boxed(), Sort::Special);
         prop_oneof![
             12 => with(self.file(), Sort::File),
-            2 => with(any::<u16>().prop_map(Kind::Link).boxed(), Sort::Special),
+            2 => with(any::<u16>().prop_map(Kind::Link).boxed(), Sort::File), // it may become an empty file
             2 => with(link_target().prop_map(Kind::Symlink).boxed(), Sort::Symlink),
             1 => special(Kind::Fifo, true),
             1 => special(Kind::Socket, self.abilities.sockets),

@@ -4,11 +4,11 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use icecore_tests::bench::{Bench, options, published};
-use icecore_tests::compare::{Compared, assert_same, portrait};
+use icecore_tests::compare::{assert_same, differences, portrait};
 use icecore_tests::counting::CountingSource;
 use icecore_tests::privilege;
 use icecore_tests::tree::{self, Dice, Planned, Planner, edit};
@@ -29,7 +29,7 @@ fn comes_back(bench: &Bench, planned: &Planned) {
     let report = bench.backup();
     bench.check_is_clean();
     let restored = bench.restore(published(&report));
-    assert_same(&bench.source(), &restored.tree, Compared::default());
+    assert_same(&bench.source(), &restored.tree, restored.compared);
 }
 
 #[test]
@@ -73,11 +73,11 @@ fn random_trees_come_back(cases: u32, bench: impl Fn() -> Bench) {
         let edits = edit(&bench.source(), seed, 6);
         let second = bench.backup();
         bench.check_is_clean();
-        let restored = portrait(&bench.restore(published(&first)).tree).expect("a tree can be looked at");
-        prop_assert_eq!(before.differences(&restored, Compared::default()), Vec::<String>::new());
+        let restored = bench.restore(published(&first));
+        let after = portrait(&restored.tree).expect("a tree can be looked at");
+        prop_assert_eq!(before.differences(&after, restored.compared), Vec::<String>::new());
         let restored = bench.restore(published(&second));
-        let differences =
-            icecore_tests::compare::differences(&bench.source(), &restored.tree, Compared::default());
+        let differences = differences(&bench.source(), &restored.tree, restored.compared);
         prop_assert_eq!(differences, Vec::<String>::new(), "after {:?}", edits);
         Ok(())
     };
@@ -181,7 +181,7 @@ fn a_file_that_only_its_ctime_tells_was_changed_is_read_again() {
     let (report, read) = bench.backup_counting(Mode::Incremental);
     assert_eq!(read.opened(), ["file"]);
     let restored = bench.restore(published(&report));
-    assert_same(&bench.source(), &restored.tree, Compared::default());
+    assert_same(&bench.source(), &restored.tree, restored.compared);
 }
 
 #[test]
@@ -210,7 +210,6 @@ fn a_ctime_less_than_two_seconds_before_the_reading_is_not_trusted() {
 }
 
 fn ctime_ns(metadata: &fs::Metadata) -> i64 {
-    use std::os::unix::fs::MetadataExt;
     metadata.ctime() * 1_000_000_000 + metadata.ctime_nsec()
 }
 
@@ -228,7 +227,7 @@ fn one_byte_at_the_head_of_64_mib_adds_less_than_one() {
     let added = stored_bytes(&bench) - before;
     assert!(added < 1 << 20, "{added} bytes were added");
     let restored = bench.restore(published(&report));
-    assert_same(&bench.source(), &restored.tree, Compared::default());
+    assert_same(&bench.source(), &restored.tree, restored.compared);
 }
 
 #[test]
@@ -247,7 +246,8 @@ fn the_same_bytes_are_stored_once_from_a_file_from_a_stream_and_shifted_inside_a
     };
 
     // A reader that gives odd portions, as pipes do.
-    let stream = |bytes: Vec<u8>| ReaderSource::new(Path::new("/stdin"), Portions(io::Cursor::new(bytes), Dice::new(6)));
+    let stream =
+        |bytes: Vec<u8>| ReaderSource::new(Path::new("/stdin"), Portions(io::Cursor::new(bytes), Dice::new(6)));
     let report = bench.backup_from(&stream(content.clone()), Mode::Incremental);
     adds_little("the same as a stream");
     assert_eq!(read_back(&bench, &report, b"/stdin"), content);
@@ -303,10 +303,11 @@ fn a_tree_that_changed_kind_everywhere_comes_back_both_ways() {
     bench.write("was file", "w");
     let second = bench.backup();
     let restored = bench.restore(published(&second));
-    assert_same(&bench.source(), &restored.tree, Compared::default());
+    assert_same(&bench.source(), &restored.tree, restored.compared);
     // The root was made anew and dated anew between the two.
-    let restored = portrait(&bench.restore(published(&first)).tree).expect("a tree can be looked at");
-    assert_eq!(before.differences(&restored, Compared::default()), Vec::<String>::new());
+    let restored = bench.restore(published(&first));
+    let after = portrait(&restored.tree).expect("a tree can be looked at");
+    assert_eq!(before.differences(&after, restored.compared), Vec::<String>::new());
 }
 
 #[test]

@@ -110,6 +110,11 @@ impl Backend for Local {
         self.write_new(name, &bytes).map_err(|error| BackendError::io("writing", name, error))
     }
 
+    /// Its bytes were synced before it got its name.
+    fn make_durable(&self, name: &ObjectName) -> Result<(), BackendError> {
+        self.confirm(name, &self.path(name)).map_err(|error| BackendError::io("writing", name, error))
+    }
+
     fn get(&self, name: &ObjectName, span: Span) -> Result<Bytes, BackendError> {
         self.read(name, span).map_err(|error| BackendError::io("reading", name, error))
     }

@@ -9,6 +9,18 @@ use crate::error::{Error, Result};
 use crate::id::RepositoryId;
 
 /// What opens a repository.
+///
+/// ```
+/// use repo_core::Secret;
+///
+/// let typed = Secret::password("correct horse battery staple");
+/// // For a machine: 32 random bytes, and the text of the file that keeps them.
+/// let (key, file) = Secret::generate_key()?;
+/// let read_back = Secret::from_key_file(file.as_bytes())?;
+/// // None of them shows itself in a log.
+/// assert_eq!(format!("{typed:?} {key:?} {read_back:?}"), "Secret(hidden) Secret(hidden) Secret(hidden)");
+/// # Ok::<(), repo_core::Error>(())
+/// ```
 #[derive(Clone)]
 pub enum Secret {
     /// A password; Argon2id makes a key of it.

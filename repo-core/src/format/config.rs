@@ -11,22 +11,33 @@ use crate::error::Corruption;
 /// Payload of `config/<generation>`. Sizes in bytes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Config {
+    /// The number in its name: 1, and one more for each change.
     pub generation: u64,
+    /// BLAKE3 of the object of the generation before; zeros for the first.
     pub previous_digest: [u8; 32],
+    /// Features that a build must know to open the repository.
     pub incompatible: u64,
+    /// Features that a build must know to write to it.
     pub read_only_compatible: u64,
+    /// Features that a build may ignore.
     pub compatible: u64,
+    /// Where files are cut.
     pub chunker: ChunkerParameters,
+    /// How chunks are gathered.
     pub frame: FrameParameters,
     /// zstd level.
     pub level: i8,
+    /// The mean size of a data pack.
     pub pack_data_bytes: u32,
+    /// The mean size of a metadata pack.
     pub pack_meta_bytes: u32,
     /// 0 none, 1 Padmé and quantum.
     pub padding: u8,
     /// Whether the place decides racing writes.
     pub put_if_absent: bool,
+    /// For people.
     pub label: String,
+    /// Fields of later versions.
     pub extensions: Extensions,
 }
 
@@ -35,9 +46,13 @@ pub struct Config {
 pub struct ChunkerParameters {
     /// 1: FastCDC 2020 with the repository's own gear table.
     pub algorithm: u8,
+    /// How strongly lengths are drawn to the average: 0 to 3.
     pub normalization: u8,
+    /// No chunk is shorter, but the last of a piece of data.
     pub min_bytes: u32,
+    /// What lengths are drawn to.
     pub average_bytes: u32,
+    /// No chunk is longer.
     pub max_bytes: u32,
 }
 

@@ -15,9 +15,13 @@ use crate::id::ChunkId;
 pub struct Node {
     /// Raw bytes; never empty, `.`, `..`, nor with `/` or NUL.
     pub name: Vec<u8>,
+    /// What the file system says of it.
     pub metadata: Metadata,
+    /// What it holds.
     pub content: Content,
+    /// Extended attributes, POSIX ACLs among them.
     pub xattrs: Xattrs,
+    /// Fields of later versions.
     pub extensions: Extensions,
 }
 
@@ -25,39 +29,57 @@ pub struct Node {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u8)]
 pub enum NodeKind {
+    /// A regular file.
     File = 0,
+    /// A directory.
     Directory = 1,
+    /// A symbolic link.
     Symlink = 2,
+    /// A named pipe.
     Fifo = 3,
+    /// A Unix socket.
     Socket = 4,
+    /// A block device.
     BlockDevice = 5,
+    /// A character device.
     CharDevice = 6,
 }
 
 /// Seconds and nanoseconds since 1970 UTC; the nanoseconds are below 10^9 and count forward, also before 1970.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
 pub struct Timestamp {
+    /// Whole seconds, negative before 1970.
     pub seconds: i64,
+    /// Below 10^9.
     pub nanoseconds: u32,
 }
 
 /// What the file system says of an entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Metadata {
+    /// Which kind of thing it is.
     pub kind: NodeKind,
     /// Permission bits with setuid, setgid and sticky: 0o7777.
     pub mode: u32,
+    /// The owner.
     pub uid: u32,
+    /// The group.
     pub gid: u32,
     /// Names of uid and gid where they are known, else empty.
     pub user: Vec<u8>,
+    /// The name of gid, as `user`.
     pub group: Vec<u8>,
+    /// mtime: when its content changed.
     pub modified: Timestamp,
+    /// ctime: when anything of it changed; recorded, never restored.
     pub changed: Timestamp,
+    /// When it was made, where the file system tells; recorded, never restored.
     pub born: Option<Timestamp>,
     /// Only on request.
     pub accessed: Option<Timestamp>,
+    /// Its number in its file system; recorded, never restored.
     pub inode: u64,
+    /// The file system it was on; recorded, never restored.
     pub device: u64,
     /// Hard links; together with (device, inode) it makes link groups.
     pub links: u32,
@@ -82,7 +104,14 @@ pub enum Content {
     /// A file of at most 64 extents.
     Extents(Vec<Extent>),
     /// A larger file: the root of its chunk list.
-    List { root: ChunkId, depth: u8, chunks: u64 },
+    List {
+        /// Its top node.
+        root: ChunkId,
+        /// The level of the top node; leaves have 0.
+        depth: u8,
+        /// Data extents in all.
+        chunks: u64,
+    },
     /// A directory that is not empty: the root node of its tree.
     Directory(Subtree),
     /// A symlink's target.
@@ -92,24 +121,31 @@ pub enum Content {
 /// A directory's tree, or a part of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Subtree {
+    /// Its top node.
     pub root: ChunkId,
-    /// Entries below at every depth; bytes of file content below.
+    /// Entries below at every depth.
     pub entries: u64,
+    /// Bytes of file content below.
     pub bytes: u64,
 }
 
 /// A piece of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Extent {
+    /// In bytes, never 0.
     pub length: u64,
+    /// What is there.
     pub kind: ExtentKind,
 }
 
 /// A written zero is not a hole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ExtentKind {
+    /// The content of this chunk.
     Data(ChunkId),
+    /// Zeros that were written.
     Zero,
+    /// Nothing was ever written there.
     Hole,
 }
 

@@ -17,10 +17,11 @@ use super::pack::{ChunkRecord, Codec, Footer, FrameRecord, Trailer};
 use super::session::Session;
 use super::snapshot::SnapshotRecord;
 use super::tree::{
-    Content, Extent, ExtentKind, Metadata, Node, NodeKind, Subtree, Timestamp, TreeNode, XattrList, Xattrs,
-    decode_tree_node, decode_xattrs, encode_branch, encode_xattrs,
+    Content, Extent, ExtentKind, Metadata, Node, NodeKind, Subtree, Timestamp, TreeNode, Xattrs, decode_tree_node,
+    decode_xattrs, encode_branch, encode_xattrs,
 };
 use super::vectors::{encode_nodes, vector};
+use super::xattrs::XattrList;
 use super::{Extensions, FILE_BYTES_MAX};
 use crate::error::Corruption;
 use crate::id::{ChunkId, ChunkKind, SnapshotId};

@@ -10,41 +10,69 @@ use crate::id::{ChunkId, SeriesId, SnapshotId};
 /// Payload of `snapshots/<id>`. Times are nanoseconds since 1970 UTC; sizes bytes. Paths are raw bytes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SnapshotRecord {
+    /// Its name, which was its session's.
     pub id: SnapshotId,
+    /// Which source on which host this is one of.
     pub series: SeriesId,
     /// The parent's sequence plus one; 0 for the first.
     pub sequence: u64,
+    /// What it was compared with.
     pub lineage: LineageRecord,
     /// Bit 0 pinned, bit 1 partial.
     pub flags: u32,
+    /// The snapshot it was copied or rewritten from.
     pub origin: Option<SnapshotId>,
     /// BLAKE3 of the parent's stored object, or zeros.
     pub parent_digest: [u8; 32],
+    /// The parameters it was made with.
     pub config_generation: u64,
+    /// The keyring that was newest when it was made.
     pub keyring_generation: u64,
+    /// When the reading began.
     pub start_ns: i64,
+    /// When the reading ended: what `At` selects by.
     pub end_ns: i64,
     /// East of Greenwich.
     pub zone_minutes: i16,
+    /// The machine it was taken of.
     pub host: String,
+    /// Who took it.
     pub user: String,
+    /// Who took it, as a number.
     pub uid: u32,
+    /// The group of who took it.
     pub gid: u32,
+    /// What the source was made of.
     pub paths: Vec<Vec<u8>>,
+    /// The patterns that were left out, for people.
     pub excludes: Vec<String>,
+    /// What the user called it.
     pub tags: Vec<String>,
+    /// The program that wrote it, with its version.
     pub program: String,
+    /// The top of the tree.
     pub root: Root,
+    /// What the backup counted.
     pub summary: Summary,
+    /// Fields of later versions.
     pub extensions: Extensions,
 }
 
 /// What a snapshot was compared with. Provenance, never a data dependency.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum LineageRecord {
+    /// With nothing: every byte was read.
     Full,
-    Incremental { parent: SnapshotId },
-    Differential { base: SnapshotId },
+    /// With the newest of its series, or the one that was named.
+    Incremental {
+        /// That one.
+        parent: SnapshotId,
+    },
+    /// With the last full one of its series.
+    Differential {
+        /// That one.
+        base: SnapshotId,
+    },
 }
 
 /// The top of the tree.
@@ -61,21 +89,33 @@ pub struct Root {
 /// restic's counters, kept with the snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Summary {
+    /// Files that what it was compared with has not.
     pub files_new: u64,
+    /// Files that differ.
     pub files_changed: u64,
+    /// Files that were taken over without being read.
     pub files_unmodified: u64,
+    /// Directories that what it was compared with has not.
     pub directories_new: u64,
+    /// Directories of which any record differs, at any depth.
     pub directories_changed: u64,
+    /// Directories that are the same through and through.
     pub directories_unmodified: u64,
+    /// New chunks of file content.
     pub data_chunks: u64,
+    /// New chunks of trees, lists and attributes.
     pub tree_chunks: u64,
     /// Plaintext bytes of new chunks.
     pub added_bytes: u64,
     /// What they took in packs.
     pub stored_bytes: u64,
+    /// Bytes that were read of files.
     pub read_bytes: u64,
+    /// Files in the snapshot.
     pub processed_files: u64,
+    /// Bytes of the files in the snapshot.
     pub processed_bytes: u64,
+    /// Entries that could not be read in full.
     pub problems: u64,
 }
 

@@ -6,7 +6,7 @@ use super::node::RECORD_BYTES_MIN;
 pub use super::node::{
     Content, Extent, ExtentKind, Metadata, Node, NodeKind, Subtree, Timestamp, check_name, decode_node, encode_node,
 };
-pub use super::xattrs::{XattrList, Xattrs, decode_xattrs, encode_xattrs};
+pub use super::xattrs::{Xattrs, decode_xattrs, encode_xattrs};
 use super::{TREE_LEVEL_MAX, TREE_NODE_BYTES_MAX};
 use crate::error::Corruption;
 use crate::id::ChunkId;

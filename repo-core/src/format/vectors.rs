@@ -12,9 +12,10 @@ use super::pack::{ChunkRecord, Codec, Footer, FrameRecord, Trailer};
 use super::session::Session;
 use super::snapshot::{FLAG_PARTIAL, FLAG_PINNED, LineageRecord, Root, SnapshotRecord, Summary};
 use super::tree::{
-    Child, Content, Extent, ExtentKind, Metadata, Node, NodeKind, Subtree, Timestamp, TreeNode, XattrList, Xattrs,
+    Child, Content, Extent, ExtentKind, Metadata, Node, NodeKind, Subtree, Timestamp, TreeNode, Xattrs,
     decode_tree_node, decode_xattrs, encode_branch, encode_leaf, encode_node, encode_xattrs,
 };
+use super::xattrs::XattrList;
 use crate::error::Corruption;
 use crate::id::{ChunkId, ChunkKind, PackId, PackKind, RepositoryId, SeriesId, SlotId, SnapshotId};
 

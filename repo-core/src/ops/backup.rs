@@ -2,6 +2,7 @@
 
 mod assembly;
 mod lineage;
+mod options;
 mod reading;
 mod walker;
 
@@ -49,11 +50,17 @@ pub enum Mode {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct BackupOptions {
+    /// What it is compared with.
     pub mode: Mode,
+    /// The machine that is recorded, and part of the series' name; the library does not ask the system for it.
     pub host: String,
+    /// Recorded: who makes the backup.
     pub user: String,
+    /// Recorded.
     pub uid: u32,
+    /// Recorded.
     pub gid: u32,
+    /// What the snapshot is called.
     pub tags: Vec<String>,
     /// Recorded as given; the source applies them.
     pub excludes: Vec<String>,
@@ -115,12 +122,17 @@ impl Default for BackupOptions {
 pub struct BackupReport {
     /// `None` for a dry run, or if nothing changed and that was to be skipped.
     pub snapshot: Option<Snapshot>,
+    /// What it was compared with.
     pub parent: Option<SnapshotId>,
+    /// What was counted. Sizes in bytes.
     pub summary: Summary,
     /// Metadata's share of `summary.added_bytes` and `summary.stored_bytes`.
     pub added_meta_bytes: u64,
+    /// As `added_meta_bytes`, of what went into packs.
     pub stored_meta_bytes: u64,
+    /// When it began, in nanoseconds since 1970 UTC.
     pub start_ns: i64,
+    /// When it ended.
     pub end_ns: i64,
 }
 
@@ -130,6 +142,33 @@ impl Repository {
     /// What cannot be read is an [`Event::Problem`] and counted in the report; the rest is
     /// stored all the same. Nothing is published if this returns an error. Ended at any moment, even by a power
     /// failure, it leaves all published snapshots whole, and the next run uses what was uploaded.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use repo_core::{Memory, InitOptions, ReaderSource, Repository, Secret};
+    /// # let (secret, _key_file) = Secret::generate_key()?;
+    /// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+    /// use repo_core::{BackupOptions, LocalTree, LocalTreeOptions, Silent};
+    ///
+    /// # let scratch = tempfile::tempdir().expect("a scratch directory");
+    /// # std::fs::write(scratch.path().join("letter"), "Dear reader").expect("a file");
+    /// # let data = scratch.path().to_owned();
+    /// let source = LocalTree::new(&[data], LocalTreeOptions::new().exclude_caches())?;
+    /// let options = BackupOptions::new().host("laptop").tag("nightly");
+    /// let first = repository.backup(&source, &options, &Silent)?;
+    /// assert_eq!(first.summary.files_new, 1);
+    /// assert_eq!(first.summary.problems, 0);
+    ///
+    /// // Only what differs from the newest snapshot of the series is read, and only what is new is stored.
+    /// let second = repository.backup(&source, &options, &Silent)?;
+    /// assert_eq!(second.parent, first.snapshot.map(|snapshot| snapshot.id()));
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Stream`](crate::Error::Stream) if a stream broke off; [`Error::SelfCheck`](crate::Error::SelfCheck) if this
+    /// machine's memory fails; [`Error::NoSnapshot`](crate::Error::NoSnapshot) for an unknown parent; backend errors;
+    /// [`Error::Cancelled`](crate::Error::Cancelled).
     pub fn backup(
         &self,
         source: &dyn Source,

@@ -30,8 +30,11 @@ pub struct CheckReport {
     pub errors: Vec<Error>,
     /// Harmless: foreign names, packs that no index names, sessions left by a crash.
     pub notes: Vec<String>,
+    /// Snapshots whose trees were looked at.
     pub snapshots: u64,
+    /// Packs that are there.
     pub packs: u64,
+    /// Chunks that are stored.
     pub chunks: u64,
     /// Stored bytes read.
     pub read_bytes: u64,
@@ -39,6 +42,19 @@ pub struct CheckReport {
     pub damaged_packs: Vec<PackId>,
     /// Snapshots that refer to something lost.
     pub damaged_snapshots: Vec<SnapshotId>,
+}
+
+impl CheckOptions {
+    /// Names, index, small objects and trees; data packs by their names and sizes alone.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads every pack, opens every frame and names every chunk again.
+    pub fn read_data(mut self) -> Self {
+        self.read_data = true;
+        self
+    }
 }
 
 impl CheckReport {
@@ -53,6 +69,24 @@ impl Repository {
     ///
     /// What is wrong is in the report. An error is returned only if the check itself could not go on: the place does
     /// not answer, or it was cancelled.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use repo_core::{Memory, InitOptions, ReaderSource, Repository, Secret};
+    /// # let (secret, _key_file) = Secret::generate_key()?;
+    /// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+    /// use repo_core::{BackupOptions, CheckOptions, Silent};
+    ///
+    /// # let source = ReaderSource::new("/notes".as_ref(), &b"buy milk"[..]);
+    /// # repository.backup(&source, &BackupOptions::new(), &Silent)?;
+    /// let report = repository.check(&CheckOptions::new().read_data(), &Silent)?;
+    /// for error in &report.errors {
+    ///     eprintln!("{error}");
+    /// }
+    /// assert!(report.is_whole());
+    /// assert_eq!(report.snapshots, 1);
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
     pub fn check(&self, options: &CheckOptions, progress: &dyn Progress) -> Result<CheckReport> {
         pipeline::guarded(|| self.check_all(options, progress))
     }
@@ -60,7 +94,8 @@ impl Repository {
     fn check_all(&self, options: &CheckOptions, progress: &dyn Progress) -> Result<CheckReport> {
         let mut report = CheckReport::default();
         progress.report(Event::Stage { name: "small objects" });
-        report.errors.extend(self.check_small_objects()?);
+        let small = self.check_small_objects(&mut report.notes)?;
+        report.errors.extend(small);
         self.note_sessions(&mut report)?;
         // Snapshots before the index: the other way round, one that is published meanwhile could seem to lack chunks
         // (invariant 6).

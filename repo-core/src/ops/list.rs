@@ -18,6 +18,30 @@ impl Repository {
     /// # Errors
     /// The first part of the tree that cannot be read ends the listing, as do [`Error::Path`] for a path that is not
     /// in the snapshot and [`Error::Limit`] for a tree that unfolds to more than the snapshot says.
+    ///
+    /// # Example
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use repo_core::{Memory, InitOptions, ReaderSource, Repository, Secret};
+    /// # let (secret, _key_file) = Secret::generate_key()?;
+    /// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+    /// use std::ops::ControlFlow;
+    ///
+    /// use repo_core::{BackupOptions, NodeKind, Selector, Silent, SnapshotFilter};
+    ///
+    /// # let source = ReaderSource::new("/notes/today".as_ref(), &b"buy milk"[..]);
+    /// # repository.backup(&source, &BackupOptions::new(), &Silent)?;
+    /// # let newest = repository.snapshot(&Selector::Latest { back: 0 }, &SnapshotFilter::new())?;
+    /// let mut files = Vec::new();
+    /// repository.list(&newest, b"", true, &mut |path, node| {
+    ///     if node.metadata.kind == NodeKind::File {
+    ///         files.push((path.to_vec(), node.metadata.size));
+    ///     }
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// assert_eq!(files, [(b"/notes/today".to_vec(), 8)]);
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
     pub fn list(
         &self,
         snapshot: &Snapshot,

@@ -147,6 +147,26 @@ impl Repository {
     ///
     /// # Errors
     /// [`Error::Path`] if it is not in the snapshot, or not a file.
+    ///
+    /// # Example
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use repo_core::{Memory, InitOptions, ReaderSource, Repository, Secret};
+    /// # let (secret, _key_file) = Secret::generate_key()?;
+    /// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+    /// use std::io::{Read, Seek, SeekFrom};
+    ///
+    /// use repo_core::{BackupOptions, Selector, Silent, SnapshotFilter};
+    ///
+    /// # let source = ReaderSource::new("/notes/today".as_ref(), &b"buy milk"[..]);
+    /// # repository.backup(&source, &BackupOptions::new(), &Silent)?;
+    /// # let newest = repository.snapshot(&Selector::Latest { back: 0 }, &SnapshotFilter::new())?;
+    /// let mut file = repository.read(&newest, b"/notes/today")?;
+    /// let mut text = String::new();
+    /// file.seek(SeekFrom::Start(4)).and_then(|_| file.read_to_string(&mut text)).expect("no chunk is lost");
+    /// assert_eq!(text, "milk");
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
     pub fn read(&self, snapshot: &Snapshot, path: &[u8]) -> Result<StoredFile> {
         let store = self.store()?;
         let refuse = |problem| Err(Error::Path { path: as_path(path).to_owned(), problem });

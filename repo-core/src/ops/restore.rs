@@ -24,7 +24,10 @@ use crate::walk::filter::Patterns;
 mod delete;
 mod files;
 mod metadata;
+mod options;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 /// Files that failed are remembered so that the verification does not tell of them again; no more than this many.
 const REMEMBERED_FAILURES_MAX: usize = 1 << 16;
@@ -50,19 +53,25 @@ pub enum Overwrite {
 pub struct RestoreOptions {
     /// A directory or file of the snapshot, to restore instead of all; empty: all.
     pub subpath: Vec<u8>,
+    /// What happens to what is there already.
     pub overwrite: Overwrite,
     /// Patterns of which one must match, or none is given.
     pub include: Patterns,
+    /// Patterns of which none may match. Not together with `include`.
     pub exclude: Patterns,
     /// Remove from the target what the snapshot has not (only inside restored directories; never what a filter leaves out).
     pub delete: bool,
+    /// Look and tell, write nothing.
     pub dry_run: bool,
     /// Read everything again and compare.
     pub verify: bool,
     /// Write zeros as holes too.
     pub sparse: bool,
+    /// Leave owner and group as they come.
     pub no_ownership: bool,
+    /// Leave extended attributes and ACLs as they come.
     pub no_xattrs: bool,
+    /// Make no devices, fifos and sockets.
     pub no_special: bool,
     /// uid and gid by the names recorded, where this machine knows them.
     pub ownership_by_name: bool,
@@ -79,7 +88,9 @@ impl RestoreOptions {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct RestoreReport {
+    /// Entries that were to be restored.
     pub total_files: u64,
+    /// Bytes of their files.
     pub total_bytes: u64,
     /// Made, or their content changed.
     pub restored_files: u64,
@@ -87,8 +98,11 @@ pub struct RestoreReport {
     pub restored_bytes: u64,
     /// Their content was so already, or was to stay as it is.
     pub skipped_files: u64,
+    /// Bytes of content that were there already.
     pub skipped_bytes: u64,
+    /// Entries that were removed.
     pub deleted_files: u64,
+    /// Entries that were read again and compared.
     pub verified_files: u64,
     /// Entries that could not be restored in full; each was an [`Event::Problem`](crate::Event::Problem), except that
     /// what this user may not do is told once a kind, with a count at the end.
@@ -282,6 +296,26 @@ impl Repository {
     /// The target cannot be opened, made or written, is or lies in a symlink, is full; [`Error::Path`] if the subpath
     /// is not in the snapshot; [`Error::Limit`] for a tree that unfolds to more than the snapshot says;
     /// [`Error::Cancelled`].
+    ///
+    /// # Example
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use repo_core::{Memory, InitOptions, ReaderSource, Repository, Secret};
+    /// # let (secret, _key_file) = Secret::generate_key()?;
+    /// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+    /// use repo_core::{BackupOptions, RestoreOptions, Selector, Silent, SnapshotFilter};
+    ///
+    /// # let scratch = tempfile::tempdir().expect("a scratch directory");
+    /// # let target = scratch.path().join("restored");
+    /// # let source = ReaderSource::new("/notes/today".as_ref(), &b"buy milk"[..]);
+    /// # repository.backup(&source, &BackupOptions::new(), &Silent)?;
+    /// let newest = repository.snapshot(&Selector::Latest { back: 0 }, &SnapshotFilter::new())?;
+    /// let options = RestoreOptions::new().subpath("notes").verify().without_ownership();
+    /// let report = repository.restore(&newest, &target, &options, &Silent)?;
+    /// assert_eq!(report.problems, 0);
+    /// assert_eq!(std::fs::read(target.join("today")).expect("it is back"), b"buy milk");
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
     pub fn restore(
         &self,
         snapshot: &Snapshot,

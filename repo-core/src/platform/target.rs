@@ -20,6 +20,7 @@ use crate::format::tree::{NodeKind, Timestamp};
 mod attributes;
 mod removal;
 
+use attributes::Reach;
 pub use attributes::{Attributes, EARLY_FLAGS, PROTECTING_FLAGS};
 pub use removal::{Removal, remove_tree};
 
@@ -343,7 +344,8 @@ impl Directory {
     /// Holds on to an entry that cannot be opened, or must not be: a symlink, fifo, socket or device.
     pub fn pin<'a>(&'a self, name: &'a [u8]) -> io::Result<Pinned<'a>> {
         let fd = fs::openat(&self.fd, component(name)?, OPEN_PINNED, Mode::empty())?;
-        Ok(Pinned { fd, directory: self, name })
+        let is_symlink = FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) == FileType::Symlink;
+        Ok(Pinned { fd, directory: self, name, is_symlink })
     }
 
     /// This directory's own attributes.
@@ -364,6 +366,7 @@ pub struct Pinned<'a> {
     fd: OwnedFd,
     directory: &'a Directory,
     name: &'a [u8],
+    is_symlink: bool,
 }
 
 impl Pinned<'_> {
@@ -374,7 +377,12 @@ impl Pinned<'_> {
 
     /// Its attributes.
     pub fn attributes(&self) -> Attributes<'_> {
-        Attributes::pinned(self.fd.as_fd(), self.directory.fd.as_fd(), self.name)
+        let reach = if self.is_symlink {
+            Reach::Symlink { directory: self.directory.fd.as_fd(), name: self.name }
+        } else {
+            Reach::Pinned
+        };
+        Attributes::pinned(self.fd.as_fd(), reach)
     }
 }
 

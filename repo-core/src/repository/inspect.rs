@@ -16,14 +16,26 @@ use crate::id::{Doubled, ObjectName, SnapshotId};
 use crate::seal;
 
 impl Repository {
-    /// Every small object that cannot be read, or of which a copy is missing.
-    pub(crate) fn check_small_objects(&self) -> Result<Vec<Error>> {
+    /// Every small object that cannot be read, or of which a copy is missing. A key slot that is not in the keyring opens
+    /// nothing, so of it there is only a note.
+    pub(crate) fn check_small_objects(&self, notes: &mut Vec<String>) -> Result<Vec<Error>> {
         let mut errors = Vec::new();
+        // Without a keyring, which is named below, nobody knows which slots count.
+        let valid_slots: Option<Vec<_>> = self.keys().ok().map(|keys| keys.iter().map(|key| key.slot).collect());
         let mut names = vec![Doubled::Format];
         for prefix in [Prefix::KeySlots, Prefix::Keyrings, Prefix::Configs, Prefix::Snapshots] {
             names.extend(super::doubled::list(self.inner.backend.as_ref(), prefix)?);
         }
         for name in names {
+            if let (Doubled::KeySlot(slot), Some(valid)) = (name, &valid_slots)
+                && !valid.contains(&slot)
+            {
+                notes.push(format!(
+                    "key slot {slot} is not in the keyring, left by an init or a change of keys that was cut off or is under \
+                     way; it opens nothing"
+                ));
+                continue;
+            }
             for object in [ObjectName::from(name), ObjectName::SecondCopy(name)] {
                 match self.inner.backend.get(&object, Span::All) {
                     Ok(bytes) => errors.extend(self.inspect(name, &bytes).err().map(|problem| problem.of(object))),

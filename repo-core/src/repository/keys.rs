@@ -65,21 +65,67 @@ pub(super) fn put_keyring(backend: &dyn Backend, root_key: &[u8; 32], keyring: &
 
 impl Repository {
     /// The key slots.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use repo_core::{Memory, InitOptions, ReaderSource, Repository, Secret};
+    /// # let (secret, _key_file) = Secret::generate_key()?;
+    /// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+    /// use repo_core::KeyKind;
+    ///
+    /// let keys = repository.keys()?;
+    /// assert_eq!(keys.len(), 1);
+    /// assert!(keys[0].current && keys[0].kind == KeyKind::KeyFile);
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
     pub fn keys(&self) -> Result<Vec<KeyInfo>> {
         Ok(self.keyring()?.0.slots.iter().map(|entry| self.key_info(entry)).collect())
     }
 
     /// Adds a key slot.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use repo_core::{Memory, InitOptions, ReaderSource, Repository, Secret};
+    /// # let (secret, _key_file) = Secret::generate_key()?;
+    /// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+    /// use repo_core::PasswordCost;
+    ///
+    /// // A password takes Argon2id's time, now and at every opening; for a key the cost means nothing.
+    /// let (second, _key_file) = Secret::generate_key()?;
+    /// let added = repository.add_key(&second, "the other machine", PasswordCost::Default)?;
+    /// assert_eq!(added.label, "the other machine");
+    /// Repository::open(repository.backend().clone(), &second)?;
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
     pub fn add_key(&self, secret: &Secret, label: &str, cost: PasswordCost) -> Result<KeyInfo> {
         self.replace_key(None, secret, label, cost)
     }
 
-    /// Removes a key slot; never the last, never the one in use.
+    /// Removes a key slot; never the last, never the one in use. Finishes a removal that was cut off.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use repo_core::{Memory, InitOptions, ReaderSource, Repository, Secret};
+    /// # let (secret, _key_file) = Secret::generate_key()?;
+    /// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+    /// use repo_core::{Error, PasswordCost};
+    ///
+    /// let (second, _key_file) = Secret::generate_key()?;
+    /// let added = repository.add_key(&second, "lost", PasswordCost::Default)?;
+    /// repository.remove_key(added.slot)?;
+    /// let refused = Repository::open(repository.backend().clone(), &second);
+    /// assert!(matches!(refused, Err(Error::WrongSecret { .. })));
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
     pub fn remove_key(&self, slot: SlotId) -> Result<()> {
         if self.inner.slot == Some(slot) {
             return Err(Error::Usage(
                 "this is the key in use; open the repository with another one to remove it".into(),
             ));
+        }
+        if !self.keyring()?.0.slots.iter().any(|entry| entry.slot == slot) && self.has_slot_object(slot)? {
+            return doubled::remove(self.inner.backend.as_ref(), Doubled::KeySlot(slot));
         }
         self.update_keyring(|keyring| {
             let before = keyring.slots.len();
@@ -93,7 +139,26 @@ impl Repository {
         doubled::remove(self.inner.backend.as_ref(), Doubled::KeySlot(slot))
     }
 
+    fn has_slot_object(&self, slot: SlotId) -> Result<bool> {
+        let names = doubled::list(self.inner.backend.as_ref(), crate::backend::Prefix::KeySlots)?;
+        Ok(names.contains(&Doubled::KeySlot(slot)))
+    }
+
     /// Replaces the slot in use by one for `secret`. This handle stays open; a new one needs the new secret.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use repo_core::{Memory, InitOptions, ReaderSource, Repository, Secret};
+    /// # let (secret, _key_file) = Secret::generate_key()?;
+    /// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+    /// use repo_core::PasswordCost;
+    ///
+    /// let (fresh, _key_file) = Secret::generate_key()?;
+    /// repository.change_key(&fresh, PasswordCost::Default)?;
+    /// assert!(Repository::open(repository.backend().clone(), &secret).is_err());
+    /// Repository::open(repository.backend().clone(), &fresh)?;
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
     pub fn change_key(&self, secret: &Secret, cost: PasswordCost) -> Result<KeyInfo> {
         let Some(old) = self.inner.slot else {
             return Err(Error::Usage("opened with a recovery kit: there is no key to change, add one".into()));
@@ -106,6 +171,17 @@ impl Repository {
 
     /// A text to print and keep safe: it alone opens the repository, whatever becomes of the key slots
     /// ([`Secret::from_recovery_kit`] reads it back).
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use repo_core::{Memory, InitOptions, ReaderSource, Repository, Secret};
+    /// # let (secret, _key_file) = Secret::generate_key()?;
+    /// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+    /// let kit = repository.recovery_kit();
+    /// let from_paper = Secret::from_recovery_kit(&kit)?;
+    /// Repository::open(repository.backend().clone(), &from_paper)?;
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
     pub fn recovery_kit(&self) -> Zeroizing<String> {
         Secret::recovery_kit_text(&self.inner.root_key, self.inner.id)
     }

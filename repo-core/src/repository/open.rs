@@ -32,6 +32,7 @@ const PACK_META_BYTES: u32 = 6 << 20;
 struct Unlocked {
     root_key: Zeroizing<[u8; 32]>,
     slot: Option<SlotId>,
+    keyring: Keyring,
 }
 
 impl Repository {
@@ -39,16 +40,35 @@ impl Repository {
     ///
     /// # Errors
     /// [`Error::RepositoryExists`]; [`Error::Usage`] for parameters out of bounds; backend errors.
+    ///
+    /// # Example
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use repo_core::{InitOptions, Memory, Repository, Secret};
+    ///
+    /// let place = Arc::new(Memory::new());
+    /// let (secret, key_file) = Secret::generate_key()?;
+    /// let repository = Repository::init(place.clone(), &secret, &InitOptions::new().label("nightly job"))?;
+    /// // Whoever loses all of these loses the backups: keep the key file's text, and the kit on paper.
+    /// assert_eq!(key_file.len(), 65);
+    /// assert!(repository.recovery_kit().starts_with("# icecore recovery kit"));
+    ///
+    /// let again = Repository::init(place, &secret, &InitOptions::new());
+    /// assert!(matches!(again, Err(repo_core::Error::RepositoryExists { .. })));
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
     pub fn init(backend: Arc<dyn Backend>, secret: &Secret, options: &InitOptions) -> Result<Self> {
         let config = new_config(options, backend.as_ref())?;
         backend.prepare()?;
         if read_marker(backend.as_ref()).map_or_else(|error| !is_missing(&error), |_| true) {
             return Err(Error::RepositoryExists { place: backend.place() });
         }
-        let (root_key, keyring) = match unlock(backend.as_ref(), secret)
-            .and_then(|unlocked| Ok((newest_keyring(backend.as_ref(), &unlocked.root_key)?, unlocked)))
-        {
-            Ok((keyring, unlocked)) => (unlocked.root_key, keyring),
+        let keyring = match unlock(backend.as_ref(), secret) {
+            Ok(unlocked) => {
+                finish_copies(backend.as_ref())?;
+                unlocked.keyring
+            }
             Err(_) => new_keyring(backend.as_ref(), secret, options)?,
         };
         let keys = Keys::from_keyring(&keyring)?;
@@ -56,13 +76,10 @@ impl Repository {
             put_config(backend.as_ref(), &keys, &config)?;
         }
         let marker = marker_of(&keyring)?;
-        // A second copy of an unfinished init may be missing still.
-        finish_copies(backend.as_ref())?;
         match doubled::put(backend.as_ref(), Doubled::Format, &Bytes::copy_from_slice(&marker.encode()))? {
             Put::Created => {}
             Put::Exists(_) | Put::Unknown => return Err(Error::RepositoryExists { place: backend.place() }),
         }
-        drop(root_key);
         // Read back from the place, so that what is reported is what is there.
         Self::open(backend, secret)
     }
@@ -72,18 +89,33 @@ impl Repository {
     /// # Errors
     /// [`Error::NoRepository`], [`Error::Unsupported`], [`Error::WrongSecret`], [`Error::Revoked`],
     /// [`Error::Corrupt`] naming an object of which no copy can be read.
+    ///
+    /// # Example
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use repo_core::{Error, InitOptions, Local, Repository, Secret};
+    ///
+    /// # let scratch = tempfile::tempdir().expect("a scratch directory");
+    /// # let place = scratch.path().join("vault");
+    /// # let (secret, _key_file) = Secret::generate_key()?;
+    /// # Repository::init(Arc::new(Local::new(&place)), &secret, &InitOptions::new())?;
+    /// let repository = Repository::open(Arc::new(Local::new(&place)), &secret)?;
+    ///
+    /// let (another, _) = Secret::generate_key()?;
+    /// let refused = Repository::open(Arc::new(Local::new(&place)), &another);
+    /// assert!(matches!(refused, Err(Error::WrongSecret { slots: 1 })));
+    ///
+    /// let nothing = Repository::open(Arc::new(Local::new(scratch.path())), &secret);
+    /// assert!(matches!(nothing, Err(Error::NoRepository { .. })));
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
     pub fn open(backend: Arc<dyn Backend>, secret: &Secret) -> Result<Self> {
         let marker_bytes = read_marker(backend.as_ref())?;
         let marker = Marker::decode(&marker_bytes).map_err(|problem| problem.of(ObjectName::Format))?;
-        let unlocked = unlock(backend.as_ref(), secret)?;
-        let keyring = newest_keyring(backend.as_ref(), &unlocked.root_key)?;
+        let Unlocked { root_key, slot, keyring } = unlock(backend.as_ref(), secret)?;
         if keyring.marker_digest != *blake3::hash(&marker_bytes).as_bytes() || keyring.repository != marker.repository {
             return Err(Corruption::Malformed("its keyring belongs to another repository").of(ObjectName::Format));
-        }
-        if let Some(slot) = unlocked.slot
-            && !keyring.slots.iter().any(|entry| entry.slot == slot)
-        {
-            return Err(Error::Revoked);
         }
         let keys = Keys::from_keyring(&keyring)?;
         let config = newest_config(backend.as_ref(), &keys)?;
@@ -94,8 +126,8 @@ impl Repository {
                 config,
                 keyring_generation: keyring.generation,
                 id: marker.repository,
-                slot: unlocked.slot,
-                root_key: unlocked.root_key,
+                slot,
+                root_key,
                 threads: default_threads(),
                 store: Mutex::new(None),
             }),
@@ -127,13 +159,18 @@ fn marker_of(keyring: &Keyring) -> Result<Marker> {
     Ok(Marker { min_reader: FORMAT_VERSION, repository: keyring.repository, created_ms: first.created_ms })
 }
 
-/// Tries every key slot that this kind of secret may open.
+/// Tries every key slot that this kind of secret may open, until one opens the newest keyring and stands in it.
+///
+/// A slot that does not is a leftover: of an init, or of adding a key, that was cut off before its keyring, or of a
+/// removal that was cut off after it. The same secret may have a slot that counts.
 fn unlock(backend: &dyn Backend, secret: &Secret) -> Result<Unlocked> {
     if let Secret::RootKey(root_key) = secret {
-        return Ok(Unlocked { root_key: root_key.clone(), slot: None });
+        let keyring = newest_keyring(backend, root_key)?;
+        return Ok(Unlocked { root_key: root_key.clone(), slot: None, keyring });
     }
     let mut slots = 0;
     let mut damaged = None;
+    let mut is_revoked = false;
     for name in doubled::list(backend, Prefix::KeySlots)? {
         let Doubled::KeySlot(id) = name else { continue };
         slots += 1;
@@ -153,10 +190,19 @@ fn unlock(backend: &dyn Backend, secret: &Secret) -> Result<Unlocked> {
             (Secret::Password(_), Derivation::Argon2id { .. }) | (Secret::Key(_), Derivation::Raw)
         );
         if fits && let Some(SlotBody { root_key, .. }) = crypto::open_slot(&slot, secret)? {
-            return Ok(Unlocked { root_key, slot: Some(id) });
+            match newest_keyring(backend, &root_key) {
+                Ok(keyring) if keyring.slots.iter().any(|entry| entry.slot == id) => {
+                    return Ok(Unlocked { root_key, slot: Some(id), keyring });
+                }
+                Ok(_) | Err(Error::Revoked) => is_revoked = true,
+                Err(error) => return Err(error),
+            }
         }
     }
     // Damage is said only where it may be the reason.
+    if is_revoked && damaged.is_none() {
+        return Err(Error::Revoked);
+    }
     Err(damaged.unwrap_or(Error::WrongSecret { slots }))
 }
 
@@ -227,11 +273,7 @@ fn put_config(backend: &dyn Backend, keys: &Keys, config: &Config) -> Result<()>
 }
 
 /// A first keyring with fresh keys, and the slot that opens it.
-fn new_keyring(
-    backend: &dyn Backend,
-    secret: &Secret,
-    options: &InitOptions,
-) -> Result<(Zeroizing<[u8; 32]>, Keyring)> {
+fn new_keyring(backend: &dyn Backend, secret: &Secret, options: &InitOptions) -> Result<Keyring> {
     let root_key = Zeroizing::new(crypto::random()?);
     let master = Zeroizing::new(crypto::random()?);
     let created_ms = host::now_ns().max(0) as u64 / 1_000_000;
@@ -252,7 +294,7 @@ fn new_keyring(
     debug_assert_eq!(keyring.slots[0].kind, slot_kind(secret));
     doubled::put(backend, Doubled::KeySlot(slot.slot), &slot.encode().into())?;
     match keys::put_keyring(backend, &root_key, &keyring)? {
-        Put::Created => Ok((root_key, keyring)),
+        Put::Created => Ok(keyring),
         Put::Exists(_) | Put::Unknown => {
             // Another init came first; this one leaves nothing behind.
             doubled::remove(backend, Doubled::KeySlot(slot.slot))?;
@@ -261,12 +303,15 @@ fn new_keyring(
     }
 }
 
-/// Makes the second copies that an interrupted init did not come to.
+/// Makes the copies that an interrupted init did not come to, and those durable that it did not live to make so: to put
+/// what is there already costs a sync and changes nothing.
 fn finish_copies(backend: &dyn Backend) -> Result<()> {
     for prefix in [Prefix::KeySlots, Prefix::Keyrings, Prefix::Configs] {
         for name in doubled::list(backend, prefix)? {
-            if let Ok(bytes) = backend.get(&name.into(), Span::All) {
-                backend.put_new(&ObjectName::SecondCopy(name), bytes)?;
+            let copies = [ObjectName::from(name), ObjectName::SecondCopy(name)];
+            let Some(bytes) = copies.iter().find_map(|copy| backend.get(copy, Span::All).ok()) else { continue };
+            for copy in copies {
+                backend.put_new(&copy, bytes.clone())?;
             }
         }
     }

@@ -11,6 +11,24 @@ use crate::seal;
 
 impl Repository {
     /// All snapshots that pass the filter. One that cannot be read is named, and not in the way of the others.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use repo_core::{Memory, InitOptions, ReaderSource, Repository, Secret};
+    /// # let (secret, _key_file) = Secret::generate_key()?;
+    /// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+    /// use repo_core::{BackupOptions, Silent, SnapshotFilter};
+    ///
+    /// # let source = ReaderSource::new("/notes".as_ref(), &b"buy milk"[..]);
+    /// # repository.backup(&source, &BackupOptions::new().host("laptop").tag("nightly"), &Silent)?;
+    /// let list = repository.snapshots(&SnapshotFilter::new().host("laptop").tag("nightly"))?;
+    /// for snapshot in &list.snapshots {
+    ///     println!("{} of {:?}", snapshot.id().short(), snapshot.record().paths);
+    /// }
+    /// assert_eq!(list.snapshots.len(), 1);
+    /// assert!(list.unreadable.is_empty());
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
     pub fn snapshots(&self, filter: &SnapshotFilter) -> Result<SnapshotList> {
         let mut list = SnapshotList { snapshots: Vec::new(), unreadable: Vec::new() };
         for id in self.snapshot_ids()? {
@@ -32,6 +50,27 @@ impl Repository {
     /// # Errors
     /// [`Error::NoSnapshot`], [`Error::AmbiguousSnapshot`]; [`Error::Corrupt`] if the one meant cannot be read, or if
     /// one that cannot be read might be the newest.
+    ///
+    /// # Example
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use repo_core::{Memory, InitOptions, ReaderSource, Repository, Secret};
+    /// # let (secret, _key_file) = Secret::generate_key()?;
+    /// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+    /// use repo_core::{BackupOptions, Error, Selector, Silent, SnapshotFilter};
+    ///
+    /// # let source = ReaderSource::new("/notes".as_ref(), &b"buy milk"[..]);
+    /// # repository.backup(&source, &BackupOptions::new().time_ns(1_000), &Silent)?;
+    /// let any = SnapshotFilter::new();
+    /// let newest = repository.snapshot(&Selector::Latest { back: 0 }, &any)?;
+    /// let same = repository.snapshot(&newest.id().short()[..8].parse()?, &any)?;
+    /// assert_eq!(newest, same);
+    ///
+    /// // As it was at a time: the newest whose reading had ended by then.
+    /// assert_eq!(repository.snapshot(&Selector::At { time_ns: 2_000 }, &any)?, newest);
+    /// assert!(matches!(repository.snapshot(&Selector::At { time_ns: 999 }, &any), Err(Error::NoSnapshot { .. })));
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
     pub fn snapshot(&self, selector: &Selector, filter: &SnapshotFilter) -> Result<Snapshot> {
         let none = || Error::NoSnapshot { selector: selector.to_string() };
         if let Selector::Id(prefix) = selector {

@@ -1,6 +1,7 @@
 //! From new chunks to durable packs and their index: gathers chunks into frames in the order they come, seals frames
 //! on several threads, uploads packs on one, and writes the index when its packs are durable (invariant 2).
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -78,6 +79,12 @@ pub struct Sealing<'s> {
     rows: Mutex<Vec<(PackRow, Footer)>>,
     stored_data: AtomicU64,
     stored_meta: AtomicU64,
+}
+
+impl fmt::Debug for Sealing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sealing({})", self.session)
+    }
 }
 
 struct OpenPack {
@@ -174,7 +181,7 @@ impl<'s> Sealing<'s> {
         if !self.options.dry_run {
             match self.store.backend().put_new(&ObjectName::Pack(pack.kind, pack.id), pack.bytes.clone())? {
                 Put::Created | Put::Exists(_) => {}
-                Put::Unknown => return Err(Error::Usage("the store lost its answer to a pack; run again".into())),
+                Put::Unknown => return Err(lost_answer("a pack")),
             }
         }
         // A backend that keeps the bytes keeps the buffer.
@@ -201,8 +208,10 @@ impl<'s> Sealing<'s> {
         }
         let blocks = index_blocks(&rows);
         let (id, bytes) = seal::seal_index(self.store.keys(), self.session, self.next_object(), &blocks)?;
-        self.store.backend().put_new(&ObjectName::Index(id), bytes)?;
-        Ok(())
+        match self.store.backend().put_new(&ObjectName::Index(id), bytes)? {
+            Put::Created | Put::Exists(_) => Ok(()),
+            Put::Unknown => Err(lost_answer("an index object")),
+        }
     }
 
     fn next_object(&self) -> u64 {
@@ -232,6 +241,12 @@ impl<'s> Sealing<'s> {
     pub fn finish(&self, root: Root, view: &Index) -> Result<DurableTree> {
         self.failure.check()?;
         let mut rows = std::mem::take(&mut *lock(&self.rows));
+        if !self.options.dry_run {
+            for (row, _) in &view.report().unindexed {
+                // It was listed, but its writer may have died before its name was durable (invariant 2).
+                self.store.backend().make_durable(&ObjectName::Pack(row.kind, row.id))?;
+            }
+        }
         rows.extend(view.report().unindexed.iter().cloned());
         self.write_index(rows)?;
         Ok(DurableTree { root })
@@ -308,7 +323,7 @@ impl Sealing<'_> {
         };
         // Uniform in [0.75, 1.25] of the target.
         let draw = usize::from(u16::from_le_bytes(crypto::random()?));
-        let close_at = target / 4 * 3 + (target / 2 >> 16) * draw;
+        let close_at = target / 4 * 3 + ((target / 2) >> 16) * draw;
         let buffer = self.buffers.take();
         let builder = PackBuilder::new(self.store.keys(), kind, self.session, self.next_object(), buffer)?;
         Ok(OpenPack { builder, close_at })
@@ -331,12 +346,13 @@ pub struct Writer<'scope, 's> {
     new: NewChunks,
 }
 
-impl Writer<'_, '_> {
-    /// Whether the chunk is stored or on its way: what a snapshot may refer to (rule R1 of docs/format.md).
-    pub fn has(&self, kind: ChunkKind, id: &ChunkId, view: &Index) -> bool {
-        view.contains(kind, id) || self.new.contains(kind, id)
+impl fmt::Debug for Writer<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Writer({})", self.sealing.session)
     }
+}
 
+impl Writer<'_, '_> {
     /// Takes a chunk; `true` if it was new. `owner` is who may see its frame's neighbours.
     pub fn put(
         &mut self,
@@ -421,6 +437,11 @@ impl NewChunks {
 
 fn hash(id: &ChunkId) -> u64 {
     u64::from_le_bytes(id.0[..8].try_into().expect("a name has 32 bytes"))
+}
+
+/// What may be there and may not counts as not there; a second run finds it if it is.
+fn lost_answer(what: &str) -> Error {
+    Error::Usage(format!("the store lost its answer to {what}; run the command again"))
 }
 
 /// The rows of these packs, in blocks that stand alone.

@@ -1,7 +1,7 @@
 //! Builds the tree of one directory from its nodes in order.
 
-use crate::error::Result;
-use crate::format::tree::{Child, Content, Node, Subtree, encode_branch, encode_leaf, encode_node};
+use crate::error::{Error, Result};
+use crate::format::tree::{Child, Content, Node, Subtree, TREE_PREFIX_LENGTH, encode_branch, encode_leaf, encode_node};
 use crate::id::ChunkKind;
 
 use super::ChunkSink;
@@ -10,8 +10,8 @@ use super::ChunkSink;
 const SPLIT_MIN_BYTES: usize = 16 << 10;
 /// And is split here at the latest.
 const SPLIT_MAX_BYTES: usize = 128 << 10;
-/// Bytes of a tree node before its first item.
-const NODE_HEADER_BYTES: usize = 8;
+/// Bytes of the length before each record of a leaf.
+const RECORD_LENGTH_BYTES: usize = 4;
 /// Bytes of a branch's item besides its name: id, entries, bytes, length of the name.
 const CHILD_BYTES: usize = 32 + 8 + 8 + 2;
 
@@ -24,6 +24,7 @@ pub struct TreeBuilder {
     branches: Vec<Branch>,
     entries: u64,
     bytes: u64,
+    last_name: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -54,11 +55,18 @@ impl TreeBuilder {
     }
 
     /// Adds the next entry; its name must be greater than the last.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if it is not: a tree out of order could not be read back.
     pub fn push(&mut self, node: &Node, sink: &mut dyn ChunkSink) -> Result<()> {
+        if node.name <= self.last_name {
+            return Err(Error::Malformed("a source whose names do not ascend"));
+        }
+        self.last_name.clone_from(&node.name);
         let start = self.leaf.records.len();
         encode_node(node, &mut self.leaf.records);
-        let added = self.leaf.records.len() - start + 4;
-        if self.leaf.size() + added > SPLIT_MAX_BYTES && start > 0 {
+        // The record is there already, its length field is not.
+        if self.leaf.size() + RECORD_LENGTH_BYTES > SPLIT_MAX_BYTES && start > 0 {
             let record = self.leaf.records.split_off(start);
             self.close_leaf(sink)?;
             self.leaf.records = record;
@@ -145,12 +153,12 @@ impl TreeBuilder {
 
 impl Leaf {
     fn size(&self) -> usize {
-        NODE_HEADER_BYTES + self.records.len() + 4 * self.ends.len()
+        TREE_PREFIX_LENGTH + self.records.len() + RECORD_LENGTH_BYTES * self.ends.len()
     }
 }
 
 impl Branch {
     fn size(&self) -> usize {
-        NODE_HEADER_BYTES + self.size
+        TREE_PREFIX_LENGTH + self.size
     }
 }

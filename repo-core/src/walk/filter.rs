@@ -26,7 +26,9 @@ pub struct Patterns {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("bad pattern {pattern:?}: {problem}")]
 pub struct BadPattern {
+    /// As it was given.
     pub pattern: String,
+    /// What is wrong with it.
     pub problem: &'static str,
 }
 

@@ -14,6 +14,7 @@ use crate::platform::source::{self, Handle, Identity, Looker, Pool};
 
 mod directory;
 mod named;
+mod options;
 
 use directory::LocalDirectory;
 use named::{Beginning, Named};

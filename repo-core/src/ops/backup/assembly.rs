@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::snapshot::{Root, Summary};
 use crate::format::tree::{Content, Extent, ExtentKind, Metadata, Node, Subtree, Xattrs, encode_xattrs};
 use crate::id::{ChunkId, ChunkKind};
-use crate::platform::host::path_from_bytes;
+use crate::platform::target::as_path;
 use crate::progress::{Action, Event, Progress};
 use crate::store::{Index, Store, Writer};
 use crate::tree::{ChunkSink, ContentBuilder, TreeBuilder};
@@ -314,7 +314,14 @@ impl<'a, 'scope, 's> Assembly<'a, 'scope, 's> {
         self.push(&node)
     }
 
+    /// Adds a node to the innermost open directory. What no tree can hold (a name with a slash, from a source that is
+    /// no file system) is a problem of that entry, and never an unreadable tree.
     fn push(&mut self, node: &Node) -> Result<()> {
+        if let Err(problem) = node.check() {
+            let error = std::io::Error::other(problem.to_string());
+            self.problem(&Unreadable { name: node.name.clone(), during: "storing the entry", error });
+            return Ok(());
+        }
         let tree = self.open.last_mut().map_or(&mut self.root, |directory| &mut directory.tree);
         tree.push(node, &mut self.sink)
     }
@@ -346,7 +353,7 @@ impl<'a, 'scope, 's> Assembly<'a, 'scope, 's> {
             self.path.push(b'/');
             self.path.extend_from_slice(name);
         }
-        tell(self.progress, &path_from_bytes(&self.path));
+        tell(self.progress, as_path(&self.path));
         self.path.truncate(length);
     }
 }

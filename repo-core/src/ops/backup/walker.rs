@@ -12,6 +12,7 @@ use super::reading::{
     ATTEMPTS, FileJob, FileResult, Job, Piece, Reading, SEGMENT_BYTES, Stability, UNIT_BYTES, hole, read_fully,
 };
 use crate::error::{Error, Result};
+use crate::format::snapshot::Summary;
 use crate::format::tree::{Content, ExtentKind, Metadata, Node, NodeKind, Timestamp, Xattrs};
 use crate::id::ChunkKind;
 use crate::pipeline::Budgeted;
@@ -139,6 +140,11 @@ impl<'r> Walker<'r> {
     }
 
     fn walk_all(&mut self) -> Walk {
+        // The parent's counts are the best guess there is; looking at everything twice to know would cost more.
+        if let Some(parent) = &self.run.lineage.parent {
+            let Summary { processed_files: files, processed_bytes: bytes, .. } = parent.record.summary;
+            self.run.progress.report(Event::Total { files, bytes });
+        }
         let root = match self.run.source.root() {
             Ok(root) => root,
             Err(error) => {

@@ -39,29 +39,36 @@ const SETTABLE_FLAGS: u32 = IFlags::APPEND
 #[derive(Debug, Clone, Copy)]
 pub struct Attributes<'a> {
     fd: BorrowedFd<'a>,
-    /// Where the descriptor only pins the inode: its directory and name.
-    pinned: Option<(BorrowedFd<'a>, &'a [u8])>,
+    reach: Reach<'a>,
+}
+
+/// What the descriptor is good for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Reach<'a> {
+    /// Everything.
+    Open,
+    /// It only pins the inode, which has to be reached through the kernel's own link to it.
+    Pinned,
+    /// It pins a symlink, which such a link would follow: extended attributes are reached by directory and name.
+    Symlink { directory: BorrowedFd<'a>, name: &'a [u8] },
 }
 
 impl<'a> Attributes<'a> {
     pub(super) fn open(fd: BorrowedFd<'a>) -> Self {
-        Self { fd, pinned: None }
+        Self { fd, reach: Reach::Open }
     }
 
-    pub(super) fn pinned(fd: BorrowedFd<'a>, directory: BorrowedFd<'a>, name: &'a [u8]) -> Self {
-        Self { fd, pinned: Some((directory, name)) }
+    pub(super) fn pinned(fd: BorrowedFd<'a>, reach: Reach<'a>) -> Self {
+        Self { fd, reach }
     }
 
-    /// The one way to reach a pinned inode with calls that take no such descriptor: the kernel's own link to it.
+    fn is_open(&self) -> bool {
+        matches!(self.reach, Reach::Open)
+    }
+
+    /// The one way to reach a pinned inode with calls that take no such descriptor.
     fn kernel_link(&self) -> String {
         format!("/proc/self/fd/{}", self.fd.as_raw_fd())
-    }
-
-    /// Extended attributes know no descriptor that only pins: the directory by the kernel's link, the name not followed.
-    fn name_in_kernel_link(&self, directory: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
-        let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
-        path.extend_from_slice(name);
-        path
     }
 
     /// Sets owner and group; `None` leaves one as it is.
@@ -71,19 +78,22 @@ impl<'a> Attributes<'a> {
             return Err(Errno::INVAL.into());
         }
         let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
-        Ok(match self.pinned {
-            None => fs::fchown(self.fd, uid, gid)?,
-            Some(_) => fs::chownat(self.fd, "", uid, gid, AtFlags::EMPTY_PATH)?,
-        })
+        let result = match self.reach {
+            Reach::Open => fs::fchown(self.fd, uid, gid),
+            _ => fs::chownat(self.fd, "", uid, gid, AtFlags::EMPTY_PATH),
+        };
+        Ok(result?)
     }
 
     /// Sets the permission bits, setuid, setgid and sticky among them. Not for symlinks, which have none.
     pub fn set_mode(&self, mode: u32) -> io::Result<()> {
         let mode = Mode::from_raw_mode(mode & 0o7777);
-        Ok(match self.pinned {
-            None => fs::fchmod(self.fd, mode)?,
-            Some(_) => fs::chmodat(CWD, self.kernel_link(), mode, AtFlags::empty())?,
-        })
+        let result = match self.reach {
+            Reach::Open => fs::fchmod(self.fd, mode),
+            Reach::Pinned => fs::chmodat(CWD, self.kernel_link(), mode, AtFlags::empty()),
+            Reach::Symlink { .. } => Err(Errno::OPNOTSUPP),
+        };
+        Ok(result?)
     }
 
     /// The permission bits as they are now.
@@ -98,17 +108,19 @@ impl<'a> Attributes<'a> {
             last_access: accessed.map_or(Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }, time),
             last_modification: time(modified),
         };
-        Ok(match self.pinned {
-            None => fs::futimens(self.fd, &times)?,
-            Some(_) => fs::utimensat(self.fd, "", &times, AtFlags::EMPTY_PATH)?,
-        })
+        let result = match self.reach {
+            Reach::Open => fs::futimens(self.fd, &times),
+            _ => fs::utimensat(self.fd, "", &times, AtFlags::EMPTY_PATH),
+        };
+        Ok(result?)
     }
 
     /// The names of its extended attributes; none where the file system knows none.
     pub fn xattr_names(&self) -> io::Result<Vec<Vec<u8>>> {
-        let list = self.grown(|buffer| match self.pinned {
-            None => fs::flistxattr(self.fd, buffer),
-            Some((directory, name)) => fs::llistxattr(self.name_in_kernel_link(directory, name), buffer),
+        let list = grown(|buffer| match self.reach {
+            Reach::Open => fs::flistxattr(self.fd, buffer),
+            Reach::Pinned => fs::listxattr(self.kernel_link(), buffer),
+            Reach::Symlink { directory, name } => fs::llistxattr(name_below(directory, name), buffer),
         });
         match list {
             Ok(list) => Ok(list.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()),
@@ -119,9 +131,10 @@ impl<'a> Attributes<'a> {
 
     /// The value of an extended attribute; `None` if there is no such.
     pub fn xattr(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        let value = self.grown(|buffer| match self.pinned {
-            None => fs::fgetxattr(self.fd, key, buffer),
-            Some((directory, name)) => fs::lgetxattr(self.name_in_kernel_link(directory, name), key, buffer),
+        let value = grown(|buffer| match self.reach {
+            Reach::Open => fs::fgetxattr(self.fd, key, buffer),
+            Reach::Pinned => fs::getxattr(self.kernel_link(), key, buffer),
+            Reach::Symlink { directory, name } => fs::lgetxattr(name_below(directory, name), key, buffer),
         });
         match value {
             Ok(value) => Ok(Some(value)),
@@ -130,42 +143,30 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// Calls `read` with a buffer that is large enough: 64 KiB is the most that Linux gives for either question.
-    fn grown(&self, mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
-        let mut buffer = vec![0; 512];
-        for _ in 0..RETRIES {
-            match read(&mut buffer) {
-                Ok(length) => {
-                    buffer.truncate(length);
-                    return Ok(buffer);
-                }
-                Err(Errno::RANGE) => buffer.resize(buffer.len() * 4, 0),
-                Err(error) => return Err(error),
-            }
-        }
-        Err(Errno::RANGE)
-    }
-
     /// Sets an extended attribute.
     pub fn set_xattr(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
         let flags = XattrFlags::empty();
-        Ok(match self.pinned {
-            None => fs::fsetxattr(self.fd, key, value, flags)?,
-            Some((directory, name)) => fs::lsetxattr(self.name_in_kernel_link(directory, name), key, value, flags)?,
-        })
+        let result = match self.reach {
+            Reach::Open => fs::fsetxattr(self.fd, key, value, flags),
+            Reach::Pinned => fs::setxattr(self.kernel_link(), key, value, flags),
+            Reach::Symlink { directory, name } => fs::lsetxattr(name_below(directory, name), key, value, flags),
+        };
+        Ok(result?)
     }
 
     /// Removes an extended attribute.
     pub fn remove_xattr(&self, key: &[u8]) -> io::Result<()> {
-        Ok(match self.pinned {
-            None => fs::fremovexattr(self.fd, key)?,
-            Some((directory, name)) => fs::lremovexattr(self.name_in_kernel_link(directory, name), key)?,
-        })
+        let result = match self.reach {
+            Reach::Open => fs::fremovexattr(self.fd, key),
+            Reach::Pinned => fs::removexattr(self.kernel_link(), key),
+            Reach::Symlink { directory, name } => fs::lremovexattr(name_below(directory, name), key),
+        };
+        Ok(result?)
     }
 
     /// The inode flags that chattr can set; `None` where the file system has none, or for what cannot be opened.
     pub fn flags(&self) -> io::Result<Option<u32>> {
-        if self.pinned.is_some() {
+        if !self.is_open() {
             return Ok(None);
         }
         match fs::ioctl_getflags(self.fd) {
@@ -177,7 +178,7 @@ impl<'a> Attributes<'a> {
 
     /// Sets the inode flags that chattr can set to `flags`, and leaves the file system's own as they are.
     pub fn set_flags(&self, flags: u32) -> io::Result<()> {
-        if self.pinned.is_some() {
+        if !self.is_open() {
             return Err(Errno::OPNOTSUPP.into());
         }
         let now = fs::ioctl_getflags(self.fd)?.bits();
@@ -195,4 +196,27 @@ impl<'a> Attributes<'a> {
             _ => Ok(()),
         }
     }
+}
+
+/// A name in a directory that a descriptor holds, as a path.
+fn name_below(directory: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
+    let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
+    path.extend_from_slice(name);
+    path
+}
+
+/// Calls `read` with a buffer that is large enough: 64 KiB is the most that Linux gives for either question.
+fn grown(mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    let mut buffer = vec![0; 512];
+    for _ in 0..RETRIES {
+        match read(&mut buffer) {
+            Ok(length) => {
+                buffer.truncate(length);
+                return Ok(buffer);
+            }
+            Err(Errno::RANGE) => buffer.resize(buffer.len() * 4, 0),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Errno::RANGE)
 }

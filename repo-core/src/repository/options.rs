@@ -1,0 +1,74 @@
+//! How a repository is made, and which of its snapshots are looked at, one wish a call.
+
+use std::path::PathBuf;
+
+use super::{InitOptions, SnapshotFilter};
+use crate::crypto::PasswordCost;
+use crate::format::config::ChunkerParameters;
+
+impl InitOptions {
+    /// The defaults, which were measured (docs/design.md).
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What a guess at the first slot's password costs; means nothing for a key.
+    pub fn password_cost(mut self, cost: PasswordCost) -> Self {
+        self.password_cost = cost;
+        self
+    }
+
+    /// Where files are cut. It can never be changed: other cuts would be other chunks.
+    pub fn chunker(mut self, parameters: ChunkerParameters) -> Self {
+        self.chunker = parameters;
+        self
+    }
+
+    /// Plaintext bytes that are compressed and sealed together.
+    pub fn frame_target_bytes(mut self, bytes: u32) -> Self {
+        self.frame_target_bytes = bytes;
+        self
+    }
+
+    /// zstd level, 1 to 19.
+    pub fn level(mut self, level: i8) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// What the first key slot is called, at most 214 bytes.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+}
+
+impl SnapshotFilter {
+    /// Lets every snapshot pass.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Of this host, or of another that was named.
+    pub fn host(mut self, host: impl Into<String>) -> Self {
+        self.hosts.push(host.into());
+        self
+    }
+
+    /// With this tag, or with another that was named.
+    pub fn tag(self, tag: impl Into<String>) -> Self {
+        self.tags([tag.into()])
+    }
+
+    /// With all of these tags, or all of another list that was named; an empty list: without any tag.
+    pub fn tags(mut self, tags: impl IntoIterator<Item = String>) -> Self {
+        self.tags.push(tags.into_iter().collect());
+        self
+    }
+
+    /// Whose source had this path, and every other that was named.
+    pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.paths.push(path.into());
+        self
+    }
+}

@@ -1,0 +1,44 @@
+//! What a tree shows, one wish a call: `LocalTreeOptions::new().exclude_caches().one_file_system()`.
+
+use std::path::PathBuf;
+
+use super::LocalTreeOptions;
+use crate::walk::filter::Patterns;
+
+impl LocalTreeOptions {
+    /// Leaves out what matches.
+    pub fn excludes(mut self, patterns: Patterns) -> Self {
+        self.excludes = patterns;
+        self
+    }
+
+    /// Leaves directories that hold a file of this name empty but for it; with a `head`, only if the file begins with it.
+    pub fn exclude_if_present(mut self, name: impl Into<Vec<u8>>, head: impl Into<Vec<u8>>) -> Self {
+        self.exclude_if_present.push((name.into(), head.into()));
+        self
+    }
+
+    /// Leaves out files over this many bytes.
+    pub fn exclude_larger_than_bytes(mut self, bytes: u64) -> Self {
+        self.exclude_larger_than_bytes = Some(bytes);
+        self
+    }
+
+    /// Stays on the file systems of the paths given.
+    pub fn one_file_system(mut self) -> Self {
+        self.one_file_system = true;
+        self
+    }
+
+    /// Leaves out this directory, and says so: a repository that lies inside what it is to hold.
+    pub fn leave_out(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.leave_out.push(directory.into());
+        self
+    }
+
+    /// Tells access times, so that they are recorded and restored.
+    pub fn with_atime(mut self) -> Self {
+        self.with_atime = true;
+        self
+    }
+}

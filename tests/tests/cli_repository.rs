@@ -1,0 +1,226 @@
+//! `snapshots`, `cat`, `list`, `check`, `version`, places and exit codes at the command line.
+
+use std::fs;
+use std::process::Stdio;
+
+use icecore_tests::cli::{Cli, Runs, end};
+
+#[test]
+fn no_repository_is_code_10_with_a_hint() {
+    let cli = Cli::new();
+    for arguments in [&["snapshots"][..], &["backup", "source"], &["check"], &["key", "list"], &["ls", "latest"]] {
+        let all = [&["-r", "elsewhere"], arguments].concat();
+        cli.run(&all).fails(10, &["no repository at", "elsewhere", "hint:", "icecore init"]);
+    }
+    let run = cli.run(&["--json", "-r", "elsewhere", "snapshots"]).ends(10);
+    let errors = run.error_json();
+    assert_eq!(errors.len(), 1);
+    assert_eq!((&errors[0]["message_type"], &errors[0]["code"]), (&"exit_error".into(), &10.into()));
+    assert!(errors[0]["message"].as_str().is_some_and(|text| text.contains("no repository")));
+    assert!(!cli.path("elsewhere").exists(), "looking makes nothing");
+}
+
+#[test]
+fn places_of_other_kinds_are_refused_by_name() {
+    let cli = Cli::new();
+    for place in ["s3:host/bucket", "sftp:user@host:/x", "rest:http://localhost/", "b2:bucket"] {
+        cli.run(&["-r", place, "snapshots"]).fails(1, &[place, "local directories only", "hint:", "local:PATH"]);
+    }
+    cli.run(&["-r", "local:repo", "snapshots"]).succeeds();
+}
+
+#[test]
+fn the_place_comes_from_flag_file_or_environment() {
+    let cli = Cli::new();
+    cli.write("place", format!("{}\n", cli.path("repo").display()));
+    let bare = |arguments: &[&str]| {
+        let mut command = cli.command(arguments);
+        command.env_remove("ICECORE_REPOSITORY");
+        command
+    };
+    bare(&["snapshots"]).run().fails(1, &["no repository is named", "hint:"]);
+    bare(&["snapshots", "--repo", "repo"]).run().succeeds();
+    bare(&["snapshots", "--repository-file", "place"]).run().succeeds();
+    bare(&["snapshots"]).env("ICECORE_REPOSITORY_FILE", "place").run().succeeds();
+    bare(&["snapshots", "-r", "repo"]).env("ICECORE_REPOSITORY", "nope").run().succeeds();
+    bare(&["snapshots", "--repository-file", "place"]).env("ICECORE_REPOSITORY", "nope").run().succeeds();
+    bare(&["snapshots", "-r", "repo", "--repository-file", "place"]).run().fails(1, &["cannot be used with"]);
+}
+
+#[test]
+fn bad_usage_is_code_1_and_help_is_none() {
+    let cli = Cli::without_repository();
+    for arguments in [&[][..], &["nope"], &["ls", "--nope"], &["snapshots", "--latest", "0"], &["list", "blobs"]] {
+        cli.run(arguments).ends(1);
+    }
+    let run = cli.run(&["nope", "--json"]).ends(1);
+    assert_eq!(run.error_json()[0]["code"], 1);
+    for arguments in [&["--help"][..], &["-h"], &["help"], &["--version"], &["-V"]] {
+        assert_eq!(cli.run(arguments).succeeds().error, "");
+    }
+}
+
+#[test]
+fn every_commands_help_has_an_example_and_the_exit_codes() {
+    let cli = Cli::without_repository();
+    let commands = ["init", "backup", "snapshots", "ls", "restore", "check", "cat", "list", "dump", "key", "version"];
+    for command in commands {
+        let run = cli.run(&[command, "--help"]).succeeds();
+        run.tells("Example").tells(&format!("  icecore {command}")).tells("Exit codes:").tells("130  interrupted");
+    }
+}
+
+#[test]
+fn snapshots_have_the_fields_that_scripts_read() {
+    let cli = Cli::new();
+    cli.write("source/a", "one");
+    cli.backup(&["--tag", "x", "--host", "h", "--exclude", "*.tmp"]);
+    let list = &cli.json(&["snapshots"])[0];
+    let shape = &list[0];
+    for field in ["time", "tree", "hostname", "username", "program_version", "id", "short_id"] {
+        assert!(shape[field].is_string(), "{field}");
+    }
+    assert_eq!((&shape["hostname"], &shape["tags"][0]), (&"h".into(), &"x".into()));
+    assert_eq!(shape["paths"][0].as_str(), cli.path("source").to_str());
+    assert_eq!(shape["excludes"][0], "*.tmp");
+    assert!(shape["uid"].is_number() && shape["gid"].is_number());
+    assert_eq!(shape["summary"]["files_new"], 1);
+    assert!(shape["summary"]["backup_start"].is_string() && shape["summary"]["backup_end"].is_string());
+    let id = shape["id"].as_str().expect("a string");
+    assert_eq!(shape["short_id"], id[..8]);
+    assert!(shape.get("parent").is_none(), "a full one has none");
+}
+
+#[test]
+fn snapshots_are_filtered_grouped_and_cut() {
+    let cli = Cli::new();
+    let ids: Vec<_> =
+        [["--host", "one"], ["--host", "one"], ["--host", "two"]].iter().map(|more| cli.backup(&more[..])).collect();
+    let count = |arguments: &[&str]| cli.json(&[&["snapshots"], arguments].concat())[0].as_array().map(Vec::len);
+    assert_eq!(count(&[]), Some(3));
+    assert_eq!(count(&["--host", "one"]), Some(2));
+    assert_eq!(count(&["--latest", "1"]), Some(2), "one of each host");
+    assert_eq!(count(&[&ids[0], &ids[0][..10]]), Some(1), "named twice, listed once");
+    assert_eq!(count(&["latest"]), Some(1));
+    cli.run(&["snapshots", &ids[0], "--host", "one"]).fails(1, &["ids are given already"]);
+    let groups = &cli.json(&["snapshots", "--group-by", "host"])[0];
+    assert_eq!(groups[0]["group_key"]["hostname"], "one");
+    assert_eq!(groups[0]["snapshots"].as_array().map(Vec::len), Some(2));
+    cli.run(&["snapshots", "-g", "host,paths"]).succeeds().tells("snapshots for (host [two], paths [");
+    let compact = cli.run(&["snapshots", "-c"]).succeeds().out;
+    assert!(compact.starts_with("ID        Time                 Host"), "{compact}");
+    assert!(!compact.contains("Kind") && compact.contains("3 snapshots"));
+}
+
+#[test]
+fn list_and_cat_show_the_repositorys_own_objects() {
+    let cli = Cli::new();
+    cli.write("source/a", vec![3; 100_000]);
+    let id = cli.backup(&[]);
+    assert_eq!(cli.run(&["list", "snapshots"]).succeeds().out.trim(), id);
+    for kind in ["packs", "index", "keys"] {
+        let first = cli.run(&["list", kind]).succeeds().out.lines().next().expect("one at least").to_owned();
+        let word = kind.trim_end_matches('s');
+        let shape = &cli.json(&["cat", word, &first[..10]])[0];
+        assert_eq!(shape["id"], first.as_str(), "{kind}");
+        let line = &cli.json(&["list", kind])[0];
+        assert!(line["id"].is_string() && line["size"].is_number(), "{kind}");
+    }
+    assert!(cli.json(&["cat", "config"])[0]["chunker"]["average_bytes"].is_number());
+    assert_eq!(cli.json(&["cat", "snapshot", "latest"])[0]["id"], id.as_str());
+    let nodes = &cli.json(&["cat", "tree", "latest:/source"])[0]["nodes"];
+    assert_eq!(nodes[0]["name"], "a");
+    cli.run(&["cat", "pack", "zzz"]).fails(1, &["no object zzz"]);
+    cli.run(&["cat", "pack", ""]).fails(1, &["ambiguous"]);
+    cli.run(&["cat", "snapshot"]).fails(1, &["required"]);
+    cli.run(&["cat", "config", "x"]).fails(1, &["takes no id"]);
+}
+
+#[test]
+fn check_is_content_with_what_is_whole() {
+    let cli = Cli::new();
+    cli.write("source/a", vec![5; 100_000]);
+    cli.backup(&[]);
+    cli.run(&["check"]).succeeds().tells("no errors were found");
+    cli.run(&["check", "--read-data"]).succeeds().tells("read in").tells("no errors were found");
+    let run = cli.run(&["check", "--json", "-q"]).succeeds();
+    let summary = &run.json()[0];
+    assert_eq!((&summary["message_type"], &summary["num_errors"]), (&"summary".into(), &0.into()));
+    assert!(summary["broken_packs"].is_array() && summary["suggest_repair_index"].is_boolean());
+    assert!(summary["suggest_prune"].is_boolean());
+}
+
+#[test]
+fn check_names_what_is_damaged_and_ends_with_1() {
+    let cli = Cli::new();
+    // Bytes that do not compress fill the pack, so that its middle is not padding.
+    let content: Vec<u8> = (0..4000u32).flat_map(|number| *blake3::hash(&number.to_le_bytes()).as_bytes()).collect();
+    cli.write("source/a", content);
+    let id = cli.backup(&[]);
+    let packs = cli.run(&["list", "packs"]).succeeds().out;
+    for pack in packs.lines() {
+        for kind in ["d", "m"] {
+            let path = cli.path(&format!("repo/packs/{kind}/{}/{pack}", &pack[..2]));
+            if let Ok(mut bytes) = fs::read(&path) {
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                fs::remove_file(&path).expect("ours");
+                fs::write(&path, bytes).expect("ours");
+            }
+        }
+    }
+    let first = packs.lines().next().expect("one at least");
+    cli.run(&["check", "--read-data"]).fails(1, &[first, "the repository is damaged", &id[..8]]);
+    let run = cli.run(&["check", "--read-data", "--json"]).ends(1);
+    let summary = run.json().pop().expect("a summary");
+    assert!(summary["num_errors"].as_u64().is_some_and(|errors| errors > 0));
+    assert!(summary["broken_packs"].as_array().is_some_and(|packs| packs.contains(&first.into())));
+    let restored = cli.run(&["restore", "latest", "-t", "out"]);
+    assert!(matches!(restored.code, 1 | 3), "{restored:?}");
+}
+
+#[test]
+fn version_is_told_without_a_repository() {
+    let cli = Cli::without_repository();
+    cli.run(&["version"]).succeeds().tells("icecore ");
+    let line = &cli.json(&["version"])[0];
+    assert_eq!(line["message_type"], "version");
+    assert!(line["version"].is_string() && line["os"].is_string() && line["arch"].is_string());
+}
+
+/// `icecore ls latest | head` is no failure, and nothing is complained of.
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let cli = Cli::new();
+    for number in 0..3000 {
+        cli.write(&format!("source/a-name-that-fills-the-pipe-soon-{number:040}"), "");
+    }
+    cli.backup(&[]);
+    let mut ls = cli.command(&["ls", "latest"]);
+    let mut child = ls.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    // More is coming than a pipe holds, so the program meets the closed end.
+    drop(child.stdout.take());
+    let run = end(child).succeeds();
+    assert_eq!(run.error, "");
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_a_failure() {
+    let cli = Cli::new();
+    cli.backup(&[]);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("every Linux has it");
+    let child = cli.command(&["ls", "latest"]).stdout(full).stderr(Stdio::piped()).spawn().expect("the program starts");
+    end(child).fails(1, &["writing the output"]);
+}
+
+#[test]
+fn names_are_escaped_where_people_read_them() {
+    let cli = Cli::new();
+    cli.write("source/evil\x1b[2J", "x");
+    let bad = cli.run(&["backup", "source", "-vv"]).succeeds();
+    assert!(!bad.out.contains('\x1b') && bad.out.contains(r"evil\x1b[2J"), "{}", bad.out);
+    let missing = cli.run(&["ls", "latest", "no\x1b[2Jthing"]).ends(1);
+    assert!(!missing.error.contains('\x1b'), "{}", missing.error);
+    // A program that reads the list gets the name itself.
+    assert!(cli.run(&["ls", "latest"]).succeeds().out.contains("evil\x1b[2J"));
+}
