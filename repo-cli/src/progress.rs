@@ -179,7 +179,7 @@ impl<'o> Reporter<'o> {
 
     /// Draws, if it is time to and nobody else does.
     fn show(&self) {
-        if !self.output.has_status() && !(self.output.is_json() && self.output.verbosity() > 0) {
+        if !(self.output.has_status() || self.output.is_json() && self.output.verbosity() > 0) {
             return;
         }
         let Ok(mut current) = self.current.try_lock() else { return };

@@ -87,6 +87,10 @@ pub fn join(directory: &[u8], path: &[u8]) -> Vec<u8> {
 
 /// The selector that a name means.
 pub fn selector(name: &str) -> Outcome<Selector> {
+    if name.contains(':') {
+        let name = names::words(name);
+        return Err(Failure::told(format!("{name}: a path within a snapshot (ID:path) has no meaning here")));
+    }
     if let Some(rest) = name.strip_prefix("latest") {
         let back = match rest.strip_prefix('~') {
             None if rest.is_empty() => Some(0),
@@ -97,10 +101,6 @@ pub fn selector(name: &str) -> Outcome<Selector> {
     }
     match !name.is_empty() && name.len() <= 32 && name.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
         true => Ok(Selector::Id(name.to_owned())),
-        false if name.contains(':') => Err(Failure::told(format!(
-            "{}: a path within a snapshot (ID:path) has no meaning here",
-            names::words(name)
-        ))),
         false => Err(not_an_id(name)),
     }
 }

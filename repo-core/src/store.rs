@@ -63,7 +63,8 @@ impl Store {
     /// Lists and loads again: what other clients have added is seen, what is gone is no longer.
     pub fn reload(&self) -> Result<()> {
         let index = Index::load(self.backend.as_ref(), &self.keys)?;
-        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(index);
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        *view = Arc::new(index.after(&view));
         Ok(())
     }
 
@@ -80,11 +81,6 @@ impl Store {
     /// The place.
     pub fn backend(&self) -> &Arc<dyn Backend> {
         &self.backend
-    }
-
-    /// Whether the chunk is stored, by the index.
-    pub fn contains(&self, kind: ChunkKind, id: &ChunkId) -> bool {
-        self.view().contains(kind, id)
     }
 
     /// A chunk's plaintext, proven to have that name (invariant 4). Its frame is opened once and kept for a while,
@@ -108,7 +104,12 @@ impl Store {
         for place in view.places(kind, id) {
             match self.get_at(kind, id, &place) {
                 Ok(bytes) => return Ok(bytes),
-                Err(error) => problem = error.to_string(),
+                Err(error) => {
+                    if let Error::Corrupt { .. } = error {
+                        view.distrust(place.pack);
+                    }
+                    problem = error.to_string();
+                }
             }
         }
         Err(Error::ChunkLost { id: *id, problem })

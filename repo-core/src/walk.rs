@@ -1,4 +1,4 @@
-//! One walk: every tree, on disk or in a snapshot, is an ordered stream of entries; `merge` walks two in step.
+//! One walk: every tree, on disk or in a snapshot, is an ordered stream of entries, so that two can be walked in step.
 //! A walk knows no packs and no keys.
 
 use std::io;
@@ -8,7 +8,6 @@ use crate::format::tree::Metadata;
 
 pub mod filter;
 pub mod local;
-pub mod merge;
 pub mod reader;
 
 /// Something that can be backed up: a tree of entries, not necessarily a directory.

@@ -21,7 +21,7 @@ fn what_was_backed_up_comes_back() {
     let cli = grown();
     cli.backup(&[]);
     let run = cli.run(&["restore", "latest", "--target", "out", "--verify"]).succeeds();
-    run.tells("restoring snapshot").tells("Summary: Restored").tells("verified 3 files");
+    run.tells("restoring snapshot").tells("Summary: Restored").tells("verified 6 entries");
     assert_same(&cli.path("source"), &cli.path("out/source"), Compared::default());
     let lines = cli.json(&["restore", "latest", "--target", "out"]);
     let summary = lines.last().expect("a last line");

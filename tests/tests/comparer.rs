@@ -303,7 +303,7 @@ fn another_acl_is_found() {
     drop(twins);
     let change = |root: &Path| {
         let path = root.join("default acl");
-        set(&path, "system.posix_acl_default", &icecore_tests::tree::acl(0o5, &[(2, 0o7)]));
+        set(&path, "system.posix_acl_default", &tree::acl(0o5, &[(2, 0o7)]));
     };
     Twins::finds(change, "default acl: attribute system.posix_acl_default");
 }

@@ -61,7 +61,7 @@ fn specimen() -> &'static Specimen {
             write(&format!("texts/of/some/{number:02}"), dice.text(9000 + 500 * number));
             write(&format!("noise/{number:02}"), dice.bytes(20_000 + 700 * number));
         }
-        write("large", dice.bytes(6 << 20));
+        write("large", dice.bytes(3 << 20));
         write("inline", dice.bytes(300));
         let place = Arc::new(Memory::default());
         let repository = Repository::init(place.clone(), &secret(), &InitOptions::default()).expect("it can be made");
@@ -402,6 +402,22 @@ fn all_indexes_may_be_lost_at_once() {
     assert!(patient.restore(0).is_whole() && patient.restore(1).is_whole());
     assert!(patient.backup().expect("a backup is made").is_whole());
     assert!(!of_kind(&*patient.place, Kind::Index).is_empty(), "the backup wrote them anew");
+}
+
+/// Chunks that are stored are not uploaded again, and that this one is damaged shows only where the parent is read. There
+/// the backup must say so, and store again what the damaged pack holds of it: a hole is not inherited.
+#[test]
+fn a_backup_that_meets_a_damaged_tree_of_its_parent_says_so_and_mends_it() {
+    let patient = Patient::new();
+    let name = of_kind(&*patient.place, Kind::MetaPack)[0];
+    damage(&*patient.place, &name, Damage::Flip { at_percent: 10 });
+    let heard = Ears::default();
+    let source = tree_of(&patient.source());
+    let repository = patient.open().expect("it opens");
+    repository.backup(&source, &options(Mode::Incremental), &heard).expect("a backup is made");
+    let notes = heard.notes.into_inner().expect("no listener panics");
+    assert!(notes.iter().any(|note| note.contains(&name.to_string())), "{notes:?}");
+    assert!(patient.backup().expect("a backup is made").is_whole());
 }
 
 /// What a person can do about a damaged pack without any further verb: take away what check named, and back up.

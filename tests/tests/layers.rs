@@ -234,7 +234,7 @@ fn may_import(home: &str, room: &str, path: &[String]) -> bool {
     let base = home.split("::").next().expect("a room has a name");
     let path = path.join("::") + "::";
     let begins = |unknown: &&str| *unknown == room || path.starts_with(&format!("{unknown}::"));
-    let unknown = UNKNOWN_TO.iter().any(|(name, unknown)| *name == base && unknown.iter().any(|it| begins(&it)));
+    let unknown = UNKNOWN_TO.iter().any(|(name, unknown)| *name == base && unknown.iter().any(begins));
     home == room || (height(room) < height(home) && !unknown)
 }
 

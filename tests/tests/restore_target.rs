@@ -50,9 +50,7 @@ fn restored(
 }
 
 fn without_root() -> Compared {
-    let mut compared = Compared::default();
-    compared.root = false;
-    compared
+    Compared { root: false, ..Compared::default() }
 }
 
 fn fifo(path: &Path) {
@@ -176,7 +174,7 @@ fn removing_a_tree_follows_no_symlink_and_keeps_what_is_to_be_kept() {
     fs::write(tree.join("a/b/go"), b"x").expect("a file");
     symlink(&outside.path, tree.join("c/link")).expect("a symlink");
     symlink(outside.path.join("file"), tree.join("c/d/link")).expect("a symlink");
-    fs::set_permissions(tree.join("c/d"), fs::Permissions::from_mode(0)).expect("a directory of ours");
+    fs::set_permissions(tree.join("c/d"), fs::Permissions::from_mode(0o0)).expect("a directory of ours");
     let mut keep = |path: &[u8]| path.ends_with(b"/keep");
     let mut told = Vec::new();
     let gone = remove_tree(&target, b"tree", b"/tree", true, &mut |path| path.ends_with(b"/keep"), &mut |_, _| ());

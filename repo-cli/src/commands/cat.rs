@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::ops::ControlFlow;
 
 use clap::{Args, ValueEnum};
-use repo_core::{Config, KeyInfo, Listed, ObjectName, PackKind, Prefix, Repository};
+use repo_core::{Config, KeyInfo, ObjectName, PackKind, Prefix, Repository};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -142,18 +142,12 @@ pub fn find_key(repository: &Repository, prefix: &str) -> Outcome<KeyInfo> {
 fn find_object(repository: &Repository, prefix: &str, places: &[Prefix]) -> Outcome<Value> {
     let mut found = Vec::new();
     for place in places {
-        repository
-            .backend()
-            .list(*place, &mut |listed| {
-                if let Listed::Object { name, size } = listed
-                    && let ObjectName::Pack(..) | ObjectName::Index(_) = name
-                    && name.to_string().rsplit('/').next().is_some_and(|id| id.starts_with(prefix))
-                {
-                    found.push((name, size));
-                }
-                ControlFlow::Continue(())
-            })
-            .map_err(repo_core::Error::from)?;
+        found.extend(
+            repository
+                .objects(*place)?
+                .into_iter()
+                .filter(|(name, _)| name.to_string().rsplit('/').next().is_some_and(|id| id.starts_with(prefix))),
+        );
     }
     let mut found = found.into_iter();
     let (name, size) = one(found.next(), found.next(), "object", prefix)?;

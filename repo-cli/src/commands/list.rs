@@ -1,9 +1,7 @@
 //! `icecore list`
 
-use std::ops::ControlFlow;
-
 use clap::{Args, ValueEnum};
-use repo_core::{Backend, Listed, ObjectName, PackKind, Prefix};
+use repo_core::{ObjectName, PackKind, Prefix};
 use serde::Serialize;
 
 use crate::args::with_exit_codes;
@@ -43,25 +41,16 @@ impl List {
             Kind::Keys => &[Prefix::KeySlots],
         };
         for prefix in prefixes {
-            print(context, repository.backend().as_ref(), *prefix)?;
+            for (name, size) in repository.objects(*prefix)? {
+                let Some(id) = id(&name) else { continue };
+                match context.output.is_json() {
+                    true => context.output.json(&Line { id, size })?,
+                    false => context.output.line(&id)?,
+                }
+            }
         }
         Ok(())
     }
-}
-
-fn print(context: &Context, backend: &dyn Backend, prefix: Prefix) -> Outcome {
-    let mut result = Ok(());
-    let listing = backend.list(prefix, &mut |listed| {
-        let Listed::Object { name, size } = listed else { return ControlFlow::Continue(()) };
-        let Some(id) = id(&name) else { return ControlFlow::Continue(()) };
-        result = match context.output.is_json() {
-            true => context.output.json(&Line { id, size }),
-            false => context.output.line(&id),
-        };
-        if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    });
-    result?;
-    Ok(listing.map_err(repo_core::Error::from)?)
 }
 
 /// What people call it.

@@ -204,7 +204,7 @@ impl Restore {
         }
         output.line(&line)?;
         if self.verify && !self.dry_run {
-            output.line(&format!("verified {}", numbers::count(report.verified_files, "file")))?;
+            output.line(&format!("verified {}", numbers::count(report.verified_files, "entry")))?;
         }
         Ok(())
     }

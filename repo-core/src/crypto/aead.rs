@@ -100,12 +100,6 @@ impl ObjectKeys {
         let draw = u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("8 bytes"));
         ((u128::from(draw) * u128::from(bound)) >> 64) as u64
     }
-
-    /// What a test compares to see whether (key, nonce) repeats.
-    #[cfg(test)]
-    pub(crate) fn fingerprint(&self) -> [u8; 32] {
-        *self.iv_key
-    }
 }
 
 fn nonce_prefix(domain: Domain, ordinal: u32) -> [u8; 4] {

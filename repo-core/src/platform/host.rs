@@ -175,9 +175,3 @@ mod tests {
         assert_eq!(cache.get(&1, || unreachable!("asked already")), None);
     }
 }
-
-/// A path of raw bytes, as this system spells it.
-pub fn path_from_bytes(bytes: &[u8]) -> std::path::PathBuf {
-    use std::os::unix::ffi::OsStrExt;
-    std::path::PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
-}

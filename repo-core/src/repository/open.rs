@@ -273,11 +273,7 @@ fn put_config(backend: &dyn Backend, keys: &Keys, config: &Config) -> Result<()>
 }
 
 /// A first keyring with fresh keys, and the slot that opens it.
-fn new_keyring(
-    backend: &dyn Backend,
-    secret: &Secret,
-    options: &InitOptions,
-) -> Result<Keyring> {
+fn new_keyring(backend: &dyn Backend, secret: &Secret, options: &InitOptions) -> Result<Keyring> {
     let root_key = Zeroizing::new(crypto::random()?);
     let master = Zeroizing::new(crypto::random()?);
     let created_ms = host::now_ns().max(0) as u64 / 1_000_000;

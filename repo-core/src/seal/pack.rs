@@ -100,11 +100,6 @@ impl PackBuilder {
         self.object.buffer.len()
     }
 
-    /// Chunks so far.
-    pub fn chunk_count(&self) -> usize {
-        self.object.footer.chunks.len()
-    }
-
     /// Pads, seals the table, hashes.
     pub fn finish(self) -> Result<SealedPack> {
         let (hash, bytes, footer) = self.object.finish()?;

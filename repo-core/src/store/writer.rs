@@ -353,11 +353,6 @@ impl fmt::Debug for Writer<'_, '_> {
 }
 
 impl Writer<'_, '_> {
-    /// Whether the chunk is stored or on its way: what a snapshot may refer to (rule R1 of docs/format.md).
-    pub fn has(&self, kind: ChunkKind, id: &ChunkId, view: &Index) -> bool {
-        view.contains(kind, id) || self.new.contains(kind, id)
-    }
-
     /// Takes a chunk; `true` if it was new. `owner` is who may see its frame's neighbours.
     pub fn put(
         &mut self,

@@ -31,7 +31,6 @@ pub struct ContentBuilder {
     branches: Vec<Vec<ListChild>>,
     is_list: bool,
     chunks: u64,
-    bytes: u64,
 }
 
 impl ContentBuilder {
@@ -40,14 +39,8 @@ impl ContentBuilder {
         Self::default()
     }
 
-    /// Bytes so far.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     /// Adds the next extent. Runs of zeros and of holes are joined.
     pub fn push(&mut self, extent: Extent, sink: &mut dyn ChunkSink) -> Result<()> {
-        self.bytes += extent.length;
         match (self.leaf.last_mut(), extent.kind) {
             (Some(last), ExtentKind::Zero | ExtentKind::Hole) if last.kind == extent.kind => {
                 last.length += extent.length;

@@ -1,7 +1,7 @@
 //! Builds the tree of one directory from its nodes in order.
 
 use crate::error::{Error, Result};
-use crate::format::tree::{Child, Content, Node, Subtree, encode_branch, encode_leaf, encode_node};
+use crate::format::tree::{Child, Content, Node, Subtree, TREE_PREFIX_LENGTH, encode_branch, encode_leaf, encode_node};
 use crate::id::ChunkKind;
 
 use super::ChunkSink;
@@ -10,8 +10,6 @@ use super::ChunkSink;
 const SPLIT_MIN_BYTES: usize = 16 << 10;
 /// And is split here at the latest.
 const SPLIT_MAX_BYTES: usize = 128 << 10;
-/// Bytes of a tree node before its first item.
-const NODE_HEADER_BYTES: usize = 8;
 /// Bytes of the length before each record of a leaf.
 const RECORD_LENGTH_BYTES: usize = 4;
 /// Bytes of a branch's item besides its name: id, entries, bytes, length of the name.
@@ -155,12 +153,12 @@ impl TreeBuilder {
 
 impl Leaf {
     fn size(&self) -> usize {
-        NODE_HEADER_BYTES + self.records.len() + RECORD_LENGTH_BYTES * self.ends.len()
+        TREE_PREFIX_LENGTH + self.records.len() + RECORD_LENGTH_BYTES * self.ends.len()
     }
 }
 
 impl Branch {
     fn size(&self) -> usize {
-        NODE_HEADER_BYTES + self.size
+        TREE_PREFIX_LENGTH + self.size
     }
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::snapshot::{Root, Summary};
 use crate::format::tree::{Content, Extent, ExtentKind, Metadata, Node, Subtree, Xattrs, encode_xattrs};
 use crate::id::{ChunkId, ChunkKind};
-use crate::platform::host::path_from_bytes;
+use crate::platform::target::as_path;
 use crate::progress::{Action, Event, Progress};
 use crate::store::{Index, Store, Writer};
 use crate::tree::{ChunkSink, ContentBuilder, TreeBuilder};
@@ -353,7 +353,7 @@ impl<'a, 'scope, 's> Assembly<'a, 'scope, 's> {
             self.path.push(b'/');
             self.path.extend_from_slice(name);
         }
-        tell(self.progress, &path_from_bytes(&self.path));
+        tell(self.progress, as_path(&self.path));
         self.path.truncate(length);
     }
 }

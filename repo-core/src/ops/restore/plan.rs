@@ -62,8 +62,6 @@ pub(super) struct Record {
     pub path: Vec<u8>,
     /// What the snapshot says of it; `None` for the target itself, whose metadata is not touched.
     pub node: Option<Node>,
-    /// Made by this restore: nothing is in it but what it put there.
-    pub fresh: bool,
     /// What is made in it begins with attributes or flags that it never asked for.
     pub inherits: bool,
     /// Its own attributes have to be compared, not only set.
@@ -138,9 +136,8 @@ impl<'r> Plan<'r> {
         jobs: usize,
     ) -> Result<Self> {
         let descriptors = target::open_files_limit().saturating_sub(OTHER_DESCRIPTORS) / jobs.max(1);
-        let fresh = directory.is_none();
         let inherits = directory.as_ref().is_some_and(inherits);
-        let record = Record { path: Vec::new(), node: None, fresh, inherits, exact: false, keep_metadata: true };
+        let record = Record { path: Vec::new(), node: None, inherits, exact: false, keep_metadata: true };
         let folder = Folder { directory, record };
         let deletes = run.options.delete && run.purpose != Purpose::Verify;
         let single = listing.is_single();
@@ -338,7 +335,7 @@ impl<'r> Plan<'r> {
         let name = node.name.clone();
         let Some((directory, before)) = enter(run, parent, &node, &path)? else { return Ok(None) };
         let fresh = before.is_none();
-        let mut record = Record { path, fresh, inherits: false, exact: !fresh, keep_metadata: false, node: Some(node) };
+        let mut record = Record { path, inherits: false, exact: !fresh, keep_metadata: false, node: Some(node) };
         if let Some(status) = &before {
             record.keep_metadata = !files::may_replace(run, record.node.as_ref().expect("set above"), status);
         }

@@ -209,7 +209,8 @@ fn a_tree_of_4000_directories_within_one_another_comes_back() {
     let chain = |depth: usize| {
         forged(|put| {
             let file = node(b"file", NodeKind::File, 1, Content::Inline(vec![1]));
-            let mut subtree = Subtree { root: put(ChunkKind::Tree, &leaf(std::slice::from_ref(&file))), entries: 1, bytes: 1 };
+            let mut subtree =
+                Subtree { root: put(ChunkKind::Tree, &leaf(std::slice::from_ref(&file))), entries: 1, bytes: 1 };
             for _ in 0..depth {
                 let down = node(b"down", NodeKind::Directory, 0, Content::Directory(subtree));
                 let root = put(ChunkKind::Tree, &leaf(&[down, file.clone()]));
