@@ -8,9 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use icecore_tests::bench::options;
 use icecore_tests::process;
 use icecore_tests::whole::{self, Known};
-use repo_core::{
-    BackupReport, Error, Event, InitOptions, Local, Mode, Prefix, Progress, Repository, SnapshotFilter,
-};
+use repo_core::{BackupReport, Error, Event, InitOptions, Local, Mode, Prefix, Progress, Repository, SnapshotFilter};
 
 /// 192 MiB: about 16 packs.
 const LARGE_FILES: u64 = 48;
@@ -28,8 +26,7 @@ fn another_process() {
 /// A repository with a first snapshot of another source.
 fn begin(room: &Path) -> Known {
     let (vault, small) = (room.join("vault"), room.join("small"));
-    let repository =
-        Repository::init(Arc::new(Local::new(&vault)), &whole::secret(), &InitOptions::default()).unwrap();
+    let repository = Repository::init(Arc::new(Local::new(&vault)), &whole::secret(), &InitOptions::default()).unwrap();
     whole::write_edition(&small, 0);
     let mut known = Known::default();
     known.add(&whole::back_up(&repository, &small).unwrap(), &small);

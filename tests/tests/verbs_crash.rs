@@ -226,7 +226,10 @@ fn an_init_makes_durable_what_one_that_was_killed_left() {
         let recorder = bench.recorder();
         let (local, operations) = bench.mortal(&recorder, killed_after);
         let first = init(local);
-        assert!(first.is_err() && operations.left() == 0, "killed after {killed_after} of {changes} changes: {first:?}");
+        assert!(
+            first.is_err() && operations.left() == 0,
+            "killed after {killed_after} of {changes} changes: {first:?}"
+        );
         let second = init(Local::with_operations(bench.vault(), recorder.clone()));
         let exists = matches!(second, Err(Error::RepositoryExists { .. }));
         let log = recorder.finish();
