@@ -296,7 +296,8 @@ class Repository:
             record, data = self.get(name, lambda data: snapshot(self.keys.box(name, data)))
             need(record["id"].hex() == name[-32:], f"{name}: another snapshot's name")
             label = b"paths\0" + b"\0".join([record["host"].encode(), *sorted(record["paths"])])
-            need(record["series"] == KH(self.keys.series, label)[:16], f"{name}: of another series")
+            if record["series"] != KH(self.keys.series, label)[:16]:
+                print(f"  {name}: of a series that has a name")
             found.append((record["end_ns"], record["sequence"], record["id"], record, H(data)))
         found.sort(key=lambda item: item[:3])
         digests = {(item[3]["series"], item[1]): item[4] for item in found}
@@ -391,9 +392,12 @@ class Restore:
     def dress(self, parent, node, attributes):
         """Owner first, for giving away clears other things; times last. What needs privilege is noted."""
         name, is_symlink = node["name"], node["kind"] == "symlink"
-        self.attempt("owner", os.chown, name, node["uid"], node["gid"], dir_fd=parent, follow_symlinks=False)
+        mode = node["mode"]
+        if not self.attempt("owner", os.chown, name, node["uid"], node["gid"], dir_fd=parent, follow_symlinks=False):
+            self.not_set.add("mode")
+            mode &= 0o1777  # setuid would lend the rights of whoever restores
         if not is_symlink:
-            os.chmod(name, node["mode"], dir_fd=parent)
+            os.chmod(name, mode, dir_fd=parent)
         for attribute, value in attributes.items():
             path = b"/proc/self/fd/%d/%s" % (parent, name)
             self.attempt("xattr:" + shown(attribute), os.setxattr, path, attribute, value, follow_symlinks=False)
@@ -404,9 +408,12 @@ class Restore:
     def attempt(self, field, function, *arguments, **options):
         try:
             function(*arguments, **options)
+            return True
         except OSError as problem:
+            if field not in self.not_set:
+                print(f"  not set: {field}: {problem}")
             self.not_set.add(field)
-            print(f"  not set: {field}: {problem}")
+            return False
 
 
 # Command line

@@ -9,5 +9,6 @@ pub mod counting;
 pub mod crash;
 pub mod damage;
 pub mod privilege;
+pub mod process;
 pub mod tree;
 pub mod whole;

@@ -185,3 +185,18 @@ pub fn is_whole_but_for_copies(repository: &Repository) -> Result<(), String> {
 pub fn in_words<E: std::fmt::Display>(what: &str) -> impl Fn(E) -> String + '_ {
     move |error| format!("{what}: {error}")
 }
+
+/// A temporary directory in memory if so many bytes fit there, else where temporary files go.
+pub fn roomy(bytes: u64) -> tempfile::TempDir {
+    let free = rustix::fs::statvfs("/dev/shm").map_or(0, |place| place.f_bavail.saturating_mul(place.f_frsize));
+    let place = if free > 2 * bytes { "/dev/shm".into() } else { std::env::temp_dir() };
+    tempfile::Builder::new().prefix("icecore-").tempdir_in(place).expect("a temporary directory")
+}
+
+/// A tree of so many files of 4 MiB that neither compress nor repeat.
+pub fn write_large(root: &Path, seed: u64, files: u64) {
+    fs::create_dir_all(root).expect("directories can be made");
+    for file in 0..files {
+        fs::write(root.join(format!("{file:04}")), noise(seed + file, 4 << 20)).expect("files can be written");
+    }
+}

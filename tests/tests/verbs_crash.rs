@@ -13,6 +13,9 @@ use repo_core::{
     SnapshotId,
 };
 
+/// Create, write, sync, rename, sync.
+const CHANGES_OF_A_PUT: usize = 5;
+
 /// Files without a name of their own: no verb reads them.
 const TEMPORARY: &str = "vault/tmp";
 
@@ -203,6 +206,45 @@ fn a_backup_makes_durable_what_one_that_was_killed_left() {
                 .are_whole(&repository, required.iter().copied())
                 .and_then(|()| whole::is_whole_but_for_copies(&repository))
                 .map_err(|problem| format!("killed after {killed_after} of {changes} changes: {problem}"))
+        });
+    }
+}
+
+/// Likewise of an init that another completes.
+#[test]
+fn an_init_makes_durable_what_one_that_was_killed_left() {
+    let changes = {
+        let bench = Bench::empty();
+        let (local, operations) = bench.mortal(&bench.recorder(), usize::MAX);
+        init(local).unwrap();
+        usize::MAX - operations.left()
+    };
+    // Earlier ones are all about folders; the next init makes those that are missing, and syncs all.
+    let objects = changes - 8 * CHANGES_OF_A_PUT;
+    for killed_after in [1, 100].into_iter().chain(objects - 1..changes) {
+        let bench = Bench::empty();
+        let recorder = bench.recorder();
+        let (local, operations) = bench.mortal(&recorder, killed_after);
+        let first = init(local);
+        assert!(
+            first.is_err() && operations.left() == 0,
+            "killed after {killed_after} of {changes} changes: {first:?}"
+        );
+        let second = init(Local::with_operations(bench.vault(), recorder.clone()));
+        let exists = matches!(second, Err(Error::RepositoryExists { .. }));
+        let log = recorder.finish();
+        Crashes::of(&log).after(log.operations()).ignoring(TEMPORARY).check(&mut |_, disk| {
+            let what = || format!("killed after {killed_after} of {changes} changes");
+            match whole::open(&disk.join("vault")) {
+                // The first had come so far that there was nothing to complete; whether it was durable is its own affair.
+                Err(Error::NoRepository { .. }) if exists => {
+                    init(Local::new(disk.join("vault"))).map(drop).map_err(in_words("init again"))
+                }
+                Ok(repository) if exists => whole::is_whole_but_for_copies(&repository),
+                Ok(repository) => whole::is_whole(&repository),
+                Err(error) => Err(error.to_string()),
+            }
+            .map_err(|problem| format!("{}: {problem}", what()))
         });
     }
 }

@@ -78,8 +78,6 @@ pub struct BackupOptions {
     pub ignore_inode: bool,
     /// Compare without ctime.
     pub ignore_ctime: bool,
-    /// Record access times.
-    pub with_atime: bool,
     /// The name of the program, for the record.
     pub program: String,
     /// Bytes of plaintext under way at once.
@@ -107,7 +105,6 @@ impl Default for BackupOptions {
             verify: true,
             ignore_inode: false,
             ignore_ctime: false,
-            with_atime: false,
             program: concat!("icecore ", env!("CARGO_PKG_VERSION")).to_owned(),
             memory_bytes: 24 << 20,
             level: None,
