@@ -1,5 +1,8 @@
 //! `icecore`: parse, run, exit. What it says is in `output` and `exit`; what it does, one verb a file in `commands`.
 
+// Doc comments of arguments are help texts, where brackets are brackets.
+#![allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags, rustdoc::bare_urls)]
+
 mod args;
 mod commands;
 mod context;

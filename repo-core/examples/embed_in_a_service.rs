@@ -74,7 +74,7 @@ impl<T> Future for Coming<T> {
     }
 }
 
-/// Runs `work` on a thread of its own. A verb turns its own panics into errors, so a value always comes.
+/// Runs `work` on a thread of its own. `backup` and `check` turn a panic of theirs into an error, so a value comes.
 fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Coming<T> {
     let delivery = Arc::new(Mutex::new(Delivery::Awaited(None)));
     let coming = Coming(delivery.clone());

@@ -80,7 +80,10 @@ pub fn run(path: &Path) -> Result<Vec<String>> {
     // As the user would after a disaster: from the place and the secret alone.
     drop(repository);
     let repository = Repository::open(Arc::new(Local::new(&place)), &secret)?;
-    let options = RestoreOptions::new().subpath(path.as_os_str().as_bytes());
+    let mut options = RestoreOptions::new().subpath(path.as_os_str().as_bytes());
+    if !rustix::process::geteuid().is_root() {
+        options = options.without_ownership(); // It takes root, and each entry would be a problem.
+    }
     let report = repository.restore(&snapshot, &target, &options, &Problems)?;
     steps.done("restore", format!("{} entries, {}", report.restored_files, size(report.restored_bytes)));
 

@@ -79,6 +79,8 @@ impl OneFile {
             torn.sync_all()?;
             state.file.set_len(state.end)?;
         }
+        // What can be read from now on is durable, also what a process wrote that was killed before it synced.
+        state.file.sync_all()?;
         Ok(Self { path: path.to_owned(), state: Mutex::new(state) })
     }
 

@@ -1,4 +1,98 @@
-//! A content-addressed, deduplicating, encrypted backup repository.
+//! A content-addressed, deduplicating, encrypted backup repository, to embed.
+//!
+//! What was stored comes back, bit for bit and with its metadata; nobody without the key learns what it is; equal
+//! content is stored once. The command line `icecore` is a thin program in front of this library.
+//!
+//! # A backup and its way back
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use repo_core::{
+//!     BackupOptions, CheckOptions, InitOptions, Local, LocalTree, LocalTreeOptions, Repository, RestoreOptions,
+//!     Secret, Selector, Silent, SnapshotFilter,
+//! };
+//!
+//! # let scratch = tempfile::tempdir().expect("a scratch directory");
+//! # let (vault, data, target) = (scratch.path().join("v"), scratch.path().join("d"), scratch.path().join("t"));
+//! # std::fs::create_dir(&data).expect("a directory");
+//! # std::fs::write(data.join("letter"), "Dear reader").expect("a file");
+//! // Once. Keep the key file's text, and the recovery kit on paper: nothing else opens the repository.
+//! let (secret, key_file) = Secret::generate_key()?;
+//! Repository::init(Arc::new(Local::new(&vault)), &secret, &InitOptions::new())?;
+//!
+//! // Every night.
+//! let repository = Repository::open(Arc::new(Local::new(&vault)), &secret)?;
+//! let source = LocalTree::new(&[data.clone()], LocalTreeOptions::new())?;
+//! let report = repository.backup(&source, &BackupOptions::new().host("laptop").tag("nightly"), &Silent)?;
+//! assert_eq!(report.summary.problems, 0);
+//!
+//! // To be sure.
+//! assert!(repository.check(&CheckOptions::new().read_data(), &Silent)?.is_whole());
+//!
+//! // When it is needed.
+//! let newest = repository.snapshot(&Selector::Latest { back: 0 }, &SnapshotFilter::new().tag("nightly"))?;
+//! let options = RestoreOptions::new().subpath(data.as_os_str().as_encoded_bytes());
+//! repository.restore(&newest, &target, &options, &Silent)?;
+//! assert_eq!(std::fs::read(target.join("letter")).expect("it is back"), b"Dear reader");
+//! # Ok::<(), repo_core::Error>(())
+//! ```
+//!
+//! # What there is
+//!
+//! - [`Repository`]: always open, always unlocked; `Send`, `Sync` and cheap to clone. Its verbs take the subject, then
+//!   options, then a [`Progress`]: [`init`](Repository::init), [`open`](Repository::open),
+//!   [`backup`](Repository::backup), [`restore`](Repository::restore), [`check`](Repository::check),
+//!   [`read`](Repository::read), [`list`](Repository::list), [`snapshots`](Repository::snapshots),
+//!   [`snapshot`](Repository::snapshot), and key slots from [`add_key`](Repository::add_key) to
+//!   [`recovery_kit`](Repository::recovery_kit).
+//! - [`Backend`]: where objects lie. [`Local`] is a directory, [`Memory`] is gone with the process; six promises make
+//!   one of your own.
+//! - [`Source`]: what is backed up. [`LocalTree`] is paths of this machine, [`ReaderSource`] a stream; anything with
+//!   names and contents can be one.
+//! - [`Secret`]: a password, a key file or a recovery kit.
+//!
+//! Options are built by `new()` and one call a wish; reports are plain structs. Both may gain fields.
+//!
+//! # What to rely on
+//!
+//! - **Errors.** A verb fails ([`Error`]) only if it could not do its work. One file that cannot be read, one damaged
+//!   object, one owner that cannot be set is an [`Event::Problem`] or an entry of the report, and the verb goes on:
+//!   look at `problems`, and at [`CheckReport::is_whole`]. A panic inside [`backup`](Repository::backup) or
+//!   [`check`](Repository::check) becomes [`Error::Bug`].
+//! - **Crashes.** A snapshot is published by one write, after all that it needs is durable. Ended at any moment, a
+//!   backup leaves every published snapshot whole, and the next run uses what was uploaded.
+//! - **Several at once.** Any number of processes may back up, restore and check one repository at the same time,
+//!   without locks.
+//! - **Threads and memory.** Verbs are synchronous and end before they return. They use
+//!   [`with_threads`](Repository::with_threads) threads for the work (default: one a core) and a few that mostly
+//!   wait; [`BackupOptions::memory_bytes`] bounds the plaintext under way. An async service runs them on a thread of
+//!   its own and cancels through [`Progress::is_cancelled`].
+//! - **Silence.** The library never prints, asks, or reads environment variables. What a snapshot records of host, user
+//!   and program comes from the options, and its time too if you like ([`BackupOptions::time_ns`]).
+//! - **Units.** Sizes are bytes, times are nanoseconds since 1970 UTC (where a name does not say otherwise), paths and
+//!   names within a snapshot are raw bytes.
+//!
+//! Whole programs are in `examples/`: `main_job` (all verbs on files of your own), `embed_in_a_service`,
+//! `not_a_directory`, `write_a_backend`.
+//!
+//! # The house
+//!
+//! Each module imports only from those below it; `ARCHITECTURE.md` tells why, and a test holds it.
+//!
+//! ```text
+//! ops          verbs: backup, restore, check, list, read
+//! repository   init, open, key slots, snapshots        walk, tree   entries in order; Merkle trees of them
+//! store        chunks in, chunks out: index, packs, sessions
+//! backend      objects by name: Local, Memory
+//! seal, frame, crypto, chunker, pipeline, platform     bytes to bytes, threads, the operating system
+//! format, codec                                        docs/format.md in code
+//! id, error, progress                                  words
+//! ```
+//!
+//! Algorithms and where they come from: BLAKE3 (names, key derivation), FastCDC (Xia et al., USENIX ATC 2016, and TPDS
+//! 2020), zstd (RFC 8878), AES-256-GCM (NIST SP 800-38D), Argon2id (RFC 9106), Padmé (Nikitin et al., PoPETs 2019).
+//! What each is used for, to the byte, is in `docs/format.md`.
 
 // `internals` makes private rooms reachable, which need no documentation for users.
 #![cfg_attr(not(feature = "internals"), warn(missing_docs))]
@@ -26,7 +120,7 @@ pub use bytes::Bytes;
 pub use backend::{Backend, Capabilities, Listed, Local, Memory, Prefix, Put, Removal, Span};
 pub use crypto::{PasswordCost, Secret};
 pub use error::{BackendError, BackendErrorKind, Corruption, Error, Result};
-pub use format::config::{ChunkerParameters, Config};
+pub use format::config::{ChunkerParameters, Config, FrameParameters};
 pub use format::snapshot::{LineageRecord, Root, SnapshotRecord, Summary};
 pub use format::tree::{Content, Extent, ExtentKind, Metadata, Node, NodeKind, Subtree, Timestamp, Xattrs};
 pub use id::{

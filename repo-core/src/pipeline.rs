@@ -38,6 +38,16 @@ pub fn scope<'env, T>(body: impl for<'scope> FnOnce(&Scope<'scope, 'env>) -> Res
     thread::scope(|inner| body(&Scope { inner }))
 }
 
+/// A pool for data-parallel loops: of a repository's own, since the process may use the global one for other things.
+pub fn pool(threads: usize) -> Result<rayon::ThreadPool> {
+    let builder = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|_| "worker".to_owned());
+    builder.build().map_err(|error| Error::Local {
+        path: "worker".into(),
+        what: "starting threads",
+        source: std::io::Error::other(error),
+    })
+}
+
 /// The first error of several threads; the others ask whether to go on.
 #[derive(Debug, Default)]
 pub struct FirstError {

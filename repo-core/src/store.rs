@@ -63,7 +63,8 @@ impl Store {
     /// Lists and loads again: what other clients have added is seen, what is gone is no longer.
     pub fn reload(&self) -> Result<()> {
         let index = Index::load(self.backend.as_ref(), &self.keys)?;
-        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(index);
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        *view = Arc::new(index.after(&view));
         Ok(())
     }
 
@@ -103,7 +104,12 @@ impl Store {
         for place in view.places(kind, id) {
             match self.get_at(kind, id, &place) {
                 Ok(bytes) => return Ok(bytes),
-                Err(error) => problem = error.to_string(),
+                Err(error) => {
+                    if let Error::Corrupt { .. } = error {
+                        view.distrust(place.pack);
+                    }
+                    problem = error.to_string();
+                }
             }
         }
         Err(Error::ChunkLost { id: *id, problem })

@@ -5,7 +5,7 @@
 
 import struct
 
-from .structures import DATA, DK, KH, LIST, TREE, Cursor, Damage, ascends, extensions, need, need_items, u64, u8, within
+from .structures import DK, KH, LIST, TREE, Cursor, ascends, extensions, need, need_items, u64, u8, within
 
 
 # Chunker
@@ -132,8 +132,9 @@ def node_record(data):
     need(node["mode"] <= 0o7777, "a mode")
     node["gid"] = optional(0, node["uid"], lambda: c.varint(32))
     node["user"] = optional(1, None, lambda: c.bytes(1, 1024))
-    need(not (bits >> 2 & bits >> 3 & 1) and not (bits >> 2 & 1 and node["user"] is None), "two names of a group")
     node["group"] = optional(3, node["user"] if bits >> 2 & 1 else None, lambda: c.bytes(1, 1024))
+    same = node["group"] is not None and node["group"] == node["user"]
+    need(bool(bits >> 2 & 1) == same and not (same and bits >> 3 & 1), "a group's name in another way than needed")
     node["modified"] = time((0, 0))
     node["changed"] = optional(4, node["modified"], lambda: time(node["modified"]))
     node["born"] = optional(5, None, lambda: time(node["changed"]))
@@ -141,7 +142,6 @@ def node_record(data):
     node["inode"], node["device"] = optional(7, 0, c.varint), optional(8, 0, c.varint)
     node["links"] = optional(9, 1, lambda: c.varint(32))
     node["special"] = optional(10, 0, c.varint)
-    need(not node["special"] or node["kind"] in ("block", "char"), "a device number of no device")
     node["flags"] = optional(11, 0, lambda: c.varint(32))
     node["unsteady"] = bits >> 12 & 1
     node["size"] = 0
@@ -158,11 +158,13 @@ def node_record(data):
         node |= {"root": c.take(32), "level": within(u8, range(7))(c), "chunks": c.varint(), "size": c.varint(63)}
     elif node["content"] == SUBTREE:
         node |= {"root": c.take(32), "entries": c.varint(), "bytes": c.varint()}
+        need(node["entries"], "a directory's tree without entries")
     elif node["content"] == TARGET:
         node["target"] = c.bytes(0, 65_536)
     node["xattrs"], node["attributes"], node["extensions"] = {}, None, []
     if bits >> 13 & 1:
         node["xattrs"] = attributes(c, 4096)
+        need(node["xattrs"], "field 13 is there with its default")
     if bits >> 14 & 1:
         need(not node["xattrs"], "attributes twice")
         node["attributes"] = c.take(32)
@@ -235,7 +237,7 @@ def attributes(c, most):
     for _ in range(need_items(c, c.varint())):
         found.append((c.bytes(1, 4096), c.bytes()))
         total += sum(map(len, found[-1]))
-    need(found and total <= most and all(0 not in name for name, _ in found), "extended attributes")
+    need(total <= most and all(0 not in name for name, _ in found), "extended attributes")
     ascends((name for name, _ in found), "names of attributes")
     return dict(found)
 

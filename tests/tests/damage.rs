@@ -405,9 +405,9 @@ fn all_indexes_may_be_lost_at_once() {
 }
 
 /// Chunks that are stored are not uploaded again, and that this one is damaged shows only where the parent is read. There
-/// the backup must say so: what it publishes has the same hole.
+/// the backup must say so, and store again what the damaged pack holds of it: a hole is not inherited.
 #[test]
-fn a_backup_that_meets_a_damaged_tree_of_its_parent_says_so() {
+fn a_backup_that_meets_a_damaged_tree_of_its_parent_says_so_and_mends_it() {
     let patient = Patient::new();
     let name = of_kind(&*patient.place, Kind::MetaPack)[0];
     damage(&*patient.place, &name, Damage::Flip { at_percent: 10 });
@@ -417,6 +417,7 @@ fn a_backup_that_meets_a_damaged_tree_of_its_parent_says_so() {
     repository.backup(&source, &options(Mode::Incremental), &heard).expect("a backup is made");
     let notes = heard.notes.into_inner().expect("no listener panics");
     assert!(notes.iter().any(|note| note.contains(&name.to_string())), "{notes:?}");
+    assert!(patient.backup().expect("a backup is made").is_whole());
 }
 
 /// What a person can do about a damaged pack without any further verb: take away what check named, and back up.

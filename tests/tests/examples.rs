@@ -61,9 +61,12 @@ fn the_main_job_finds_no_difference_and_leaves_nothing_behind() {
     assert_eq!(left, [tree]);
 }
 
+/// What the comparison must say, and what was done to the tree.
+type Change = (&'static str, fn(&Path));
+
 #[test]
 fn the_main_jobs_comparison_sees_what_differs() {
-    let changes: [(&str, fn(&Path)); 7] = [
+    let changes: [Change; 7] = [
         ("is not in the restored tree", |tree| fs::remove_file(tree.join("text")).expect("removed")),
         ("only in the restored tree", |tree| fs::write(tree.join("more"), "").expect("written")),
         ("content differs", |tree| rewrite(&tree.join("text"), "wor!s")),

@@ -50,8 +50,7 @@ fn restored(
 }
 
 fn without_root() -> Compared {
-    let compared = Compared { root: false, ..Compared::default() };
-    compared
+    Compared { root: false, ..Compared::default() }
 }
 
 fn fifo(path: &Path) {

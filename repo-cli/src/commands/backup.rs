@@ -235,7 +235,6 @@ impl Backup {
         options.verify = !context.global.no_extra_verify;
         options.ignore_inode = self.ignore_inode;
         options.ignore_ctime = self.ignore_ctime;
-        options.with_atime = self.with_atime;
         options.level = context.global.compression.level();
         options.program = concat!("icecore ", env!("CARGO_PKG_VERSION")).to_owned();
         Ok(options)

@@ -13,7 +13,7 @@ pub type XattrList = Vec<(Vec<u8>, Vec<u8>)>;
 pub enum Xattrs {
     /// At most 4 KiB in sum.
     Inline(XattrList),
-    /// The id of a chunk of kind `Xattr` ([`encode_xattrs`]).
+    /// The id of a chunk of kind `Xattr` (`encode_xattrs`).
     Chunk(ChunkId),
 }
 

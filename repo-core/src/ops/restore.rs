@@ -323,6 +323,16 @@ impl Repository {
         options: &RestoreOptions,
         progress: &dyn Progress,
     ) -> Result<RestoreReport> {
+        pipeline::guarded(|| self.restore_all(snapshot, target, options, progress))
+    }
+
+    fn restore_all(
+        &self,
+        snapshot: &Snapshot,
+        target: &Path,
+        options: &RestoreOptions,
+        progress: &dyn Progress,
+    ) -> Result<RestoreReport> {
         if !options.include.is_empty() && !options.exclude.is_empty() {
             return Err(Error::Usage("include and exclude cannot be used together".to_owned()));
         }

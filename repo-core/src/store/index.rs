@@ -4,8 +4,9 @@
 //! An entry counts only while its pack is listed with its right length (invariant 2), so a stale, lost or lying index
 //! can cost an upload and never a chunk.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use hashbrown::HashTable;
 
@@ -40,6 +41,9 @@ pub struct Index {
     /// Further places of the same chunk, by the position of its first.
     duplicates: HashMap<u32, Vec<u32>>,
     report: LoadReport,
+    /// Packs of which something did not open since: what they hold counts as not stored, so that a backup stores it
+    /// again instead of inheriting the damage. Shared with the indexes that were loaded before and after this one.
+    distrusted: Arc<RwLock<HashSet<PackId>>>,
 }
 
 /// What loading found besides chunks.
@@ -74,10 +78,9 @@ fn hash(id: &ChunkId) -> u64 {
 }
 
 impl Index {
-    /// Lists the packs, then reads every index object, then the tables of packs that are not fully indexed.
+    /// Lists the index objects and the packs, reads every index object, then the tables of packs that are not fully indexed.
     pub fn load(backend: &dyn Backend, keys: &Keys) -> Result<Self> {
         let mut index = Self::default();
-        index.list_packs(backend)?;
         let mut names = Vec::new();
         let foreign = &mut index.report.foreign;
         backend.list(Prefix::Indexes, &mut |listed| {
@@ -88,6 +91,9 @@ impl Index {
             }
             ControlFlow::Continue(())
         })?;
+        // After the index objects: a pack is durable before one speaks of it, so none that another client writes right now
+        // looks as if it were gone.
+        index.list_packs(backend)?;
         let mut loading = Loading::default();
         index.report.index_objects = names.iter().copied().collect();
         for id in names {
@@ -267,9 +273,30 @@ impl Index {
         Ok(names != self.report.index_objects)
     }
 
-    /// Whether the chunk is stored.
+    /// Whether the chunk is stored, in a pack that is not known to be damaged.
     pub fn contains(&self, kind: ChunkKind, id: &ChunkId) -> bool {
-        self.table.find(hash(id), |other| same(&self.entries[*other as usize], kind, id)).is_some()
+        let is_known = self.table.find(hash(id), |other| same(&self.entries[*other as usize], kind, id)).is_some();
+        if !is_known {
+            return false;
+        }
+        let distrusted = self.distrusted();
+        distrusted.is_empty() || self.places(kind, id).iter().any(|place| !distrusted.contains(&place.pack))
+    }
+
+    /// This index, with what an earlier one found out.
+    pub fn after(mut self, earlier: &Self) -> Self {
+        self.distrusted = earlier.distrusted.clone();
+        self
+    }
+
+    /// Counts a pack as damaged from now on.
+    pub fn distrust(&self, pack: PackId) {
+        self.distrusted.write().unwrap_or_else(PoisonError::into_inner).insert(pack);
+    }
+
+    /// The packs that were found damaged.
+    fn distrusted(&self) -> RwLockReadGuard<'_, HashSet<PackId>> {
+        self.distrusted.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All places of a chunk.

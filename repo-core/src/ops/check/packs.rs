@@ -3,11 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
+use rayon::prelude::*;
+
 use crate::backend::Span;
 use crate::error::{Corruption, Error, Result};
 use crate::format::pack::Footer;
 use crate::id::{ChunkId, ChunkKind, ObjectName, PackId, PackKind};
-use crate::pipeline::{for_each_parallel, lock};
+use crate::pipeline::{self, lock};
 use crate::progress::{Event, Progress};
 use crate::seal::{self, FramePlace, PackKeys};
 use crate::store::{Index, Place, Store};
@@ -54,8 +56,10 @@ pub fn read_all(
     packs.sort_unstable();
     progress.report(Event::Total { files: packs.len() as u64, bytes: packs.iter().map(|pack| pack.2).sum() });
     let found = Mutex::new((Vec::new(), 0));
-    let items = packs.into_iter().map(|pack| if progress.is_cancelled() { Err(Error::Cancelled) } else { Ok(pack) });
-    for_each_parallel(threads, 1, items, |(id, kind, size)| {
+    let look_at = |(id, kind, size)| {
+        if progress.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
         let problem = match read_pack(store, kind, &id, indexed.get(&id)) {
             Ok(()) => None,
             // A pack that is gone since it was listed was repacked; its chunks are looked for by the trees.
@@ -68,7 +72,9 @@ pub fn read_all(
         found.0.extend(problem);
         found.1 += size;
         Ok(())
-    })?;
+    };
+    // One pack a thread is in memory at a time.
+    pipeline::pool(threads)?.install(|| packs.into_par_iter().with_max_len(1).try_for_each(look_at))?;
     let (mut problems, read_bytes) = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     problems.sort_by_key(|(id, _)| *id);
     report.read_bytes += read_bytes;

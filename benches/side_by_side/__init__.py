@@ -1,0 +1,1 @@
+"""What `benches/peers` and `benches/memory` are made of: running, the tools, comparing, tables."""
