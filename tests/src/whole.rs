@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use repo_core::{
     Backend, BackupReport, CheckOptions, CheckReport, Corruption, Error, Local, LocalTree, LocalTreeOptions, Mode,
-    ObjectName, Repository, Secret, Silent, Snapshot, SnapshotFilter, SnapshotId,
+    ObjectName, Repository, RestoreOptions, Secret, Silent, Snapshot, SnapshotFilter, SnapshotId,
 };
 
 use crate::bench::options;
@@ -118,6 +118,27 @@ impl Known {
         for snapshot in &list.snapshots {
             let known = self.0.get(&snapshot.id());
             reads_back(repository, snapshot, known.ok_or_else(|| format!("nobody made {}", snapshot.id()))?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Known {
+    /// Whether every snapshot that is there is restored to the files that were backed up.
+    pub fn are_restored(&self, repository: &Repository) -> Result<(), String> {
+        let list = repository.snapshots(&SnapshotFilter::default()).map_err(in_words("listing snapshots"))?;
+        for snapshot in &list.snapshots {
+            let expected = self.0.get(&snapshot.id()).ok_or_else(|| format!("nobody made {}", snapshot.id()))?;
+            let target = roomy(expected.values().map(|bytes| bytes.len() as u64).sum());
+            let report = repository
+                .restore(snapshot, target.path(), &RestoreOptions::default(), &Silent)
+                .map_err(in_words("restore"))?;
+            let root = target.path().as_os_str().as_bytes();
+            let restored =
+                contents(target.path()).into_iter().map(|(path, bytes)| (path[root.len()..].to_vec(), bytes));
+            if report.problems > 0 || restored.collect::<Contents>() != *expected {
+                return Err(format!("{} is restored with other files, {} problems", snapshot.id(), report.problems));
+            }
         }
         Ok(())
     }

@@ -81,6 +81,7 @@ fn is_killed_and_goes_on(source: &Path, total: u64, packs: usize) -> bool {
 
     let repository = whole::open(&vault).unwrap();
     known.are_whole(&repository, known.0.keys().copied()).unwrap();
+    known.are_restored(&repository).unwrap();
     whole::is_whole(&repository).unwrap();
     assert_eq!(repository.snapshots(&SnapshotFilter::default()).unwrap().snapshots.len(), 1);
     let durable = process::packs(&vault);
@@ -97,6 +98,7 @@ fn is_killed_and_goes_on(source: &Path, total: u64, packs: usize) -> bool {
 
     known.add(&report, source);
     known.are_whole(&repository, known.0.keys().copied()).unwrap();
+    known.are_restored(&repository).unwrap();
     let check = whole::check(&repository).unwrap();
     assert!(check.is_whole(), "{:?}", check.errors);
     // All packs are in an index now; of the dead nothing is left but its session, which expires.

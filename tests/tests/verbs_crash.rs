@@ -147,6 +147,7 @@ fn backup_is_done_or_can_be(bench: &Bench, known: &Known, crash: &Crash, disk: &
     let published = crash.has_passed("published");
     let required = if published { &known.0 } else { &bench.known.0 };
     known.are_whole(&repository, required.keys().copied())?;
+    known.are_restored(&repository)?;
     // After its end a backup leaves nothing to note: no session, no pack without an index, no copy too few.
     if published { whole::is_spotless(&repository) } else { whole::is_whole(&repository) }?;
     let report = whole::back_up(&repository, bench.source.path()).map_err(in_words("the backup, run again"))?;
