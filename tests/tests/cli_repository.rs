@@ -28,7 +28,7 @@ fn a_place_that_is_a_file_or_shut_is_named() {
     cli.write("file", "text");
     cli.run(&["-r", "file", "snapshots"]).fails(10, &["no repository at file, which is a file", "hint:"]);
     cli.command_as_nobody(&["snapshots"]).run().succeeds();
-    fs::set_permissions(cli.path("repo"), PermissionsExt::from_mode(0)).expect("a directory of ours");
+    fs::set_permissions(cli.path("repo"), PermissionsExt::from_mode(0o000)).expect("a directory of ours");
     let run = cli.command_as_nobody(&["snapshots"]).run();
     run.fails(1, &["the repository at", "/repo cannot be opened", "Permission denied", "hint:"]);
     fs::set_permissions(cli.path("repo"), PermissionsExt::from_mode(0o700)).expect("a directory of ours");
