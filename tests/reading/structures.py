@@ -153,7 +153,10 @@ def open_slot(data, secret):
     wrapping = wrapping_key(slot, secret)
     if not hmac.compare_digest(DK("slot commit", wrapping), slot["commitment"]):
         return None
-    return slot_body(AESGCM(DK("slot enc", wrapping)).decrypt(bytes(12), slot["sealed"], slot["associated"]))
+    try:
+        return slot_body(AESGCM(DK("slot enc", wrapping)).decrypt(bytes(12), slot["sealed"], slot["associated"]))
+    except InvalidTag:
+        raise Damage("key slot: authentication failed") from None
 
 
 def key_file(data):
@@ -308,18 +311,22 @@ PAYLOADS = {
                       root_secret=fixed(32), epochs=list_of(EPOCH), slots=list_of(SLOT)),
     "config": record(
         generation=u64, previous_digest=fixed(32), incompatible=within(u64, (0,)), read_only_compatible=u64,
-        compatible=u64, algorithm=within(u8, (1,)), normalization=within(u8, range(4)), min_bytes=power_of_two(64, 1 << 20),
-        average_bytes=power_of_two(256, 1 << 22), max_bytes=power_of_two(1024, 1 << 24),
-        target_bytes=within(u32, range(4096, (1 << 23) + 1)), isolation=within(u8, (0, 1)), level=within(i8, range(1, 20)),
-        pack_data_bytes=within(u32, range(1 << 16, (1 << 29) + 1)), pack_meta_bytes=within(u32, range(1 << 16, (1 << 29) + 1)),
+        compatible=u64, algorithm=within(u8, (1,)), normalization=within(u8, range(4)),
+        min_bytes=power_of_two(64, 1 << 20), average_bytes=power_of_two(256, 1 << 22),
+        max_bytes=power_of_two(1024, 1 << 24),
+        target_bytes=within(u32, range(4096, (1 << 23) + 1)), isolation=within(u8, (0, 1)),
+        level=within(i8, range(1, 20)), pack_data_bytes=within(u32, range(1 << 16, (1 << 29) + 1)),
+        pack_meta_bytes=within(u32, range(1 << 16, (1 << 29) + 1)),
         padding=within(u8, (0, 1)), put_if_absent=boolean, label=text),
     "session": record(id=fixed(16), kind=within(u8, range(6)), started_ms=u64, lease_s=u32, host=text, boot=fixed(16),
                       process=u32, program=text),
     "snapshot": record(
-        id=fixed(16), series=fixed(16), sequence=u64, lineage=lineage, flags=within(u32, range(4)), origin=option(fixed(16)),
-        parent_digest=fixed(32), config_generation=u64, keyring_generation=u64, start_ns=i64, end_ns=i64,
-        zone_minutes=within(i16, range(-1439, 1440)), host=text, user=text, uid=u32, gid=u32, paths=list_of(count_bytes),
-        excludes=list_of(text), tags=list_of(text), program=text, tree=option(fixed(32)), entries=u64, bytes=u64,
+        id=fixed(16), series=fixed(16), sequence=u64, lineage=lineage, flags=within(u32, range(4)),
+        origin=option(fixed(16)), parent_digest=fixed(32), config_generation=u64,
+        keyring_generation=u64, start_ns=i64, end_ns=i64,
+        zone_minutes=within(i16, range(-1439, 1440)), host=text, user=text, uid=u32, gid=u32,
+        paths=list_of(count_bytes), excludes=list_of(text), tags=list_of(text), program=text,
+        tree=option(fixed(32)), entries=u64, bytes=u64,
         **{name: u64 for name in "files_new files_changed files_unmodified directories_new directories_changed "
            "directories_unmodified data_chunks tree_chunks added_bytes stored_bytes read_bytes processed_files "
            "processed_bytes problems".split()}),
@@ -389,7 +396,7 @@ Chunk = collections.namedtuple("Chunk", "frame id offset length kind")
 def trailer(data, length):
     sealed, zero, whole, magic = struct.unpack("<IIQ8s", data)
     need(zero == 0 and magic == b"RCO1END1" and whole == length, "trailer")
-    need(sealed > 24 and (sealed - 24) % 4096 == 0 and sealed <= 64 << 20 and sealed + 104 <= length, "trailer: a length")
+    need(24 < sealed <= 64 << 20 and (sealed - 24) % 4096 == 0 and sealed + 104 <= length, "trailer: a length")
     return sealed
 
 
@@ -405,7 +412,8 @@ def footer(data, kinds, offset):
         frames.append(Frame(c.number(4), c.number(4), c.number(4), c.number(1), (c.zeros(3), c.number(4))[1]))
     at = 80
     for frame in frames:
-        need(frame.offset == at and 24 < frame.stored and 0 < frame.raw <= 16 << 20 and frame.codec <= 1, "a frame record")
+        need(frame.offset == at and 24 < frame.stored, "the place of a frame")
+        need(0 < frame.raw <= 16 << 20 and frame.codec <= 1, "a frame record")
         at += frame.stored
     need(at == end <= offset and frames[0].first == 0 and frames[-1].first < m, "footer: the end of its frames")
     ascends((frame.first for frame in frames), "first chunks")
@@ -428,9 +436,13 @@ def open_frame(keys, number, frame, stored):
     associated = keys.header + struct.pack("<IBxxx", frame.raw, frame.codec)
     plaintext = keys.open(1, number, associated, stored)
     if frame.codec == 1:
-        about = zstandard.get_frame_parameters(plaintext)
-        need(about.content_size == frame.raw and not about.dict_id and not about.has_checksum, "a frame of another make")
-        plaintext = zstandard.ZstdDecompressor().decompress(plaintext, frame.raw, allow_extra_data=False)
+        try:
+            about = zstandard.get_frame_parameters(plaintext)
+            need(about.content_size == frame.raw, "a frame of another length")
+            need(not about.dict_id and not about.has_checksum, "a frame of another make")
+            plaintext = zstandard.ZstdDecompressor().decompress(plaintext, frame.raw, allow_extra_data=False)
+        except zstandard.ZstdError as problem:
+            raise Damage(f"zstd: {problem}") from None
     need(len(plaintext) == frame.raw, "a frame of another length")
     return plaintext
 
@@ -464,7 +476,8 @@ class Pack:
         else:
             padded = (bare + 65_535) // 65_536 * 65_536
         need(self.length == padded, f"padded to {self.length}, not {padded}")
-        need(self.read(end, padded - bare) == KH(self.keys.padding_seed, b"pad", padded - bare), "padding of other bytes")
+        padding = KH(self.keys.padding_seed, b"pad", padded - bare)
+        need(self.read(end, padded - bare) == padding, "padding of other bytes")
 
 
 # Index objects
@@ -474,7 +487,8 @@ def index_block(data):
     need(len(data) <= 1 << 20, "an index block that is too long")
     c = Cursor(data, "index block")
     n, p, f, bases = (c.number(4) for _ in range(4))
-    need(bases == 0 and p <= 65_535 and f <= 65_535 and len(data) == 16 + 60 * p + 24 * f + 43 * n, "index block: counts")
+    need(bases == 0 and p <= 65_535 and f <= 65_535, "index block: counts")
+    need(len(data) == 16 + 60 * p + 24 * f + 43 * n, "index block: its length")
     packs, frames = [], []
     for _ in range(p):
         packs.append((c.take(32), c.number(4), c.number(4), c.take(16), within(u8, (1, 2))(c)))

@@ -5,7 +5,7 @@
 
 import struct
 
-from .structures import DATA, DK, KH, LIST, TREE, Cursor, Damage, ascends, extensions, need, need_items, u64, u8, within
+from .structures import DK, KH, LIST, TREE, Cursor, ascends, extensions, need, need_items, u64, u8, within
 
 
 # Chunker

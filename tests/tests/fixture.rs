@@ -164,6 +164,7 @@ fn reader(arguments: &[PathBuf]) {
     if reader_is_here() {
         let told = run_reader(arguments).unwrap_or_else(|said| panic!("the reader found:\n{said}"));
         assert!(told.contains("all is as the document says"), "the reader said:\n{told}");
+        assert!(!told.contains("not in the index") && !told.contains("series that has a name"), "it said:\n{told}");
     }
 }
 

@@ -12,7 +12,7 @@ use crossbeam_channel::bounded;
 
 use crate::chunker::Chunker;
 use crate::error::Result;
-use crate::format::snapshot::{SnapshotRecord, Summary};
+use crate::format::snapshot::{Root, SnapshotRecord, Summary};
 use crate::id::SnapshotId;
 use crate::pipeline::{self, Budget, Pool};
 use crate::platform::host;
@@ -205,7 +205,12 @@ impl<'r> Run<'r> {
         };
         let store = repository.fresh_store()?;
         let lineage = Lineage::find(repository, source, options)?;
-        Ok(Self { repository, source, options, progress, session, store, start_ns, lineage })
+        let run = Self { repository, source, options, progress, session, store, start_ns, lineage };
+        // Said before the work and not after it. What is not known yet has a fixed length, or hardly any.
+        let root = Root { tree: None, entries: 0, bytes: 0 };
+        let nothing = Totals { root, summary: Summary::default(), added_meta_bytes: 0 };
+        Session::check(&run.record(&nothing, Stored::default()))?;
+        Ok(run)
     }
 
     fn go(mut self) -> Result<BackupReport> {
@@ -250,8 +255,8 @@ impl<'r> Run<'r> {
             progress: self.progress,
             budget: Budget::new(self.options.memory_bytes.max(MEMORY_MIN_BYTES)),
             units: Pool::new(UNIT_BYTES),
-            // A segment begins with what the last one left uncut.
-            segments: Pool::new(SEGMENT_BYTES),
+            // A segment begins with what the last one left uncut, which is less than the largest chunk.
+            segments: Pool::new(SEGMENT_BYTES.max(2 * config.chunker.max_bytes as usize)),
         };
         let totals = pipeline::scope(|scope| {
             let (items, order) = bounded(ITEMS_MAX);

@@ -59,6 +59,9 @@ pub(super) fn make_slot(
 /// Writes a generation of the keyring.
 pub(super) fn put_keyring(backend: &dyn Backend, root_key: &[u8; 32], keyring: &Keyring) -> Result<Put> {
     let payload = Zeroizing::new(keyring.encode());
+    // The decoder is the one judge: a newest keyring that it refuses would lock everybody out.
+    Keyring::decode(&payload)
+        .map_err(|problem| Error::Usage(format!("such keys could not be read back: {problem}")))?;
     let bytes = seal::seal_keyring(root_key, keyring.generation, &payload)?;
     doubled::put(backend, Doubled::Keyring(keyring.generation), &bytes.into())
 }
@@ -203,7 +206,8 @@ impl Repository {
         let (slot, entry) = make_slot(&new, self.inner.id, &self.inner.root_key, generation)?;
         doubled::put(self.inner.backend.as_ref(), Doubled::KeySlot(slot.slot), &slot.encode().into())?;
         self.update_keyring(|keyring| {
-            keyring.slots.retain(|entry| Some(entry.slot) != old);
+            // Its own row may be there already, if the answer to the attempt before was lost.
+            keyring.slots.retain(|other| Some(other.slot) != old && other.slot != entry.slot);
             keyring.slots.push(entry.clone());
             Ok(())
         })?;

@@ -95,6 +95,12 @@ impl PackBuilder {
         Ok(record)
     }
 
+    /// Whether the table has room for another frame of so many chunks.
+    pub fn has_room_for(&self, chunk_count: usize) -> bool {
+        let Footer { frames, chunks, .. } = &self.object.footer;
+        frames.len() < FRAMES_MAX && chunks.len() + chunk_count <= PACK_CHUNKS_MAX
+    }
+
     /// Bytes so far.
     pub fn length(&self) -> usize {
         self.object.buffer.len()

@@ -53,7 +53,9 @@ impl FrameCache {
                 Ok(bytes)
             }
             Err(error) => {
-                lock(&self.state).frames.remove(&key);
+                let mut state = lock(&self.state);
+                let removed = state.frames.remove(&key).map_or(0, |entry| entry.bytes);
+                state.bytes -= removed;
                 Err(error)
             }
         }

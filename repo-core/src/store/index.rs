@@ -78,10 +78,9 @@ fn hash(id: &ChunkId) -> u64 {
 }
 
 impl Index {
-    /// Lists the packs, then reads every index object, then the tables of packs that are not fully indexed.
+    /// Lists the index objects and the packs, reads every index object, then the tables of packs that are not fully indexed.
     pub fn load(backend: &dyn Backend, keys: &Keys) -> Result<Self> {
         let mut index = Self::default();
-        index.list_packs(backend)?;
         let mut names = Vec::new();
         let foreign = &mut index.report.foreign;
         backend.list(Prefix::Indexes, &mut |listed| {
@@ -92,6 +91,9 @@ impl Index {
             }
             ControlFlow::Continue(())
         })?;
+        // After the index objects: a pack is durable before one speaks of it, so none that another client writes right now
+        // looks as if it were gone.
+        index.list_packs(backend)?;
         let mut loading = Loading::default();
         index.report.index_objects = names.iter().copied().collect();
         for id in names {

@@ -68,6 +68,7 @@ impl Session {
         let doubled = Doubled::Snapshot(self.id);
         let name = ObjectName::from(doubled);
         let payload = record.encode();
+        readable(&payload)?;
         let bytes: Bytes =
             seal::seal_box(&self.keys, Purpose::Snapshot, ObjectType::Snapshot, &name, &self.id.0, &payload)?.into();
         match self.backend.put_new(&name, bytes.clone())? {
@@ -81,6 +82,11 @@ impl Session {
         self.open = false;
         let _ = self.backend.remove(&ObjectName::Session(self.id));
         Ok(record)
+    }
+
+    /// What [`publish`](Self::publish) would refuse, for those who want to know before the work is done.
+    pub fn check(record: &SnapshotRecord) -> Result<()> {
+        readable(&record.encode())
     }
 
     /// After a lost answer: what is there decides.
@@ -97,6 +103,13 @@ impl Session {
         self.open = false;
         self.backend.remove(&ObjectName::Session(self.id)).map(drop)
     }
+}
+
+/// The decoder is the one judge: a snapshot that it refuses would be lost the moment it is published.
+fn readable(payload: &[u8]) -> Result<()> {
+    SnapshotRecord::decode(payload)
+        .map(drop)
+        .map_err(|problem| Error::Usage(format!("such a snapshot could not be read back: {problem}")))
 }
 
 impl Drop for Session {

@@ -13,6 +13,7 @@ use super::index::{Index, pack_row};
 use crate::backend::Put;
 use crate::crypto;
 use crate::error::{Error, Result};
+use crate::format::INDEX_BLOCK_BYTES_MAX;
 use crate::format::index::{ChunkRow, FrameRow, IndexBlock, PackRow};
 use crate::format::pack::Footer;
 use crate::format::snapshot::Root;
@@ -60,6 +61,8 @@ pub struct Stored {
 
 /// Chunks a block of an index object: their rows stay below 1 MiB.
 const BLOCK_CHUNKS: usize = 16 << 10;
+/// Chunks a frame, however small they are: its rows must fit into one block of the index.
+const FRAME_CHUNKS_MAX: usize = BLOCK_CHUNKS;
 /// An index object is written when this many chunks wait for one.
 const INDEX_OBJECT_CHUNKS: usize = 64 << 10;
 
@@ -313,7 +316,9 @@ impl Sealing<'_> {
         }
         let Some(pack) = open.as_mut() else { return Ok(None) };
         pack.builder.push_frame(self.store.keys(), codec, parts, raw, self.options.verify)?;
-        Ok(if pack.builder.length() >= pack.close_at { open.take() } else { None })
+        // Frames of a few bytes each fill the table before they fill the pack.
+        let is_full = pack.builder.length() >= pack.close_at || !pack.builder.has_room_for(FRAME_CHUNKS_MAX);
+        Ok(if is_full { open.take() } else { None })
     }
 
     fn open_pack(&self, kind: PackKind) -> Result<OpenPack> {
@@ -390,7 +395,8 @@ impl Writer<'_, '_> {
         frame.owner = owner;
         frame.raw.extend_from_slice(bytes);
         frame.chunks.push((id, kind, bytes.len() as u32));
-        if frame.raw.len() >= target { self.close(lane).map(|()| true) } else { Ok(true) }
+        let is_full = frame.raw.len() >= target || frame.chunks.len() >= FRAME_CHUNKS_MAX;
+        if is_full { self.close(lane).map(|()| true) } else { Ok(true) }
     }
 
     /// Sends what is open on its way, and lets the threads end.
@@ -452,8 +458,11 @@ fn index_blocks(rows: &[(PackRow, Footer)]) -> Vec<IndexBlock> {
         let mut pack_number = None;
         for (ordinal, record) in footer.frames.iter().enumerate() {
             let chunks = footer.chunks_of(ordinal);
-            let is_full = !block.chunks.is_empty() && block.chunks.len() + chunks.len() > BLOCK_CHUNKS;
-            if is_full || block.frames.len() == BLOCK_CHUNKS {
+            // With one more pack, this frame and its chunks: a block over its limit could not be sealed.
+            let length =
+                IndexBlock::length(block.packs.len() + 1, block.frames.len() + 1, block.chunks.len() + chunks.len());
+            let is_full = block.chunks.len() + chunks.len() > BLOCK_CHUNKS || length > INDEX_BLOCK_BYTES_MAX;
+            if is_full && !block.frames.is_empty() {
                 blocks.push(sorted(std::mem::take(&mut block)));
                 pack_number = None;
             }

@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::backend::Memory;
 use crate::crypto::Secret;
-use crate::format::tree::{Content, Extent, ExtentKind, Metadata, Node, NodeKind, Subtree, Timestamp, Xattrs};
+use crate::format::tree::{
+    Content, Extent, ExtentKind, Metadata, Node, NodeKind, Subtree, Timestamp, Xattrs, encode_node,
+};
 use crate::pipeline;
 use crate::repository::{InitOptions, Repository};
 use crate::store::{Sealing, Session, Store, Writer, WriterOptions};
@@ -231,4 +233,28 @@ proptest! {
             },
         );
     }
+}
+
+/// The length of a record was once counted twice, so that leaves were closed a record early.
+#[test]
+fn a_leaf_is_filled_to_its_last_byte() {
+    // Four records of this length, their own lengths in front, are all that a leaf may hold.
+    let length = (131_072 - 8) / 4 - 4;
+    let long = |name: &str, length: usize| {
+        let mut long = node(name.into(), 0);
+        long.metadata.kind = NodeKind::Symlink;
+        let mut record = Vec::new();
+        long.content = Content::Symlink(vec![b't'; 32_000]);
+        encode_node(&long, &mut record);
+        long.content = Content::Symlink(vec![b't'; 32_000 + length - record.len()]);
+        long
+    };
+    let nodes_of = |lengths: [usize; 4]| {
+        let nodes: Vec<_> = ["a", "b", "c", "d"].iter().zip(lengths).map(|(name, length)| long(name, length)).collect();
+        let mut sink = Counting::default();
+        build(&nodes, &mut sink);
+        sink.new
+    };
+    assert_eq!(nodes_of([length; 4]), 1, "all in one leaf");
+    assert_eq!(nodes_of([length, length, length, length + 1]), 3, "one byte more: two leaves and a branch");
 }

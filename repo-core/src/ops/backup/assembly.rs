@@ -6,9 +6,9 @@ use crossbeam_channel::Receiver;
 
 use super::reading::{Body, FileResult, Piece, ReadFile};
 use super::walker::{Attributes, Item, Status};
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, Result};
 use crate::format::snapshot::{Root, Summary};
-use crate::format::tree::{Content, Extent, ExtentKind, Metadata, Node, Subtree, Xattrs, encode_xattrs};
+use crate::format::tree::{Content, Extent, ExtentKind, Metadata, Node, Subtree, Xattrs, decode_xattrs, encode_xattrs};
 use crate::id::{ChunkId, ChunkKind};
 use crate::platform::target::as_path;
 use crate::progress::{Action, Event, Progress};
@@ -289,6 +289,13 @@ impl<'a, 'scope, 's> Assembly<'a, 'scope, 's> {
                 progress.report(Event::Problem { path, during: "reading the entry's attributes", message });
             });
         }
+        if !fits_inline(&details.xattrs)
+            && let Err(problem) = check_xattrs(&details.xattrs)
+        {
+            let error = std::io::Error::other(problem.to_string());
+            self.problem(&Unreadable { name: name.to_vec(), during: "storing the entry's attributes", error });
+            return Ok(Xattrs::Inline(Vec::new()));
+        }
         self.sink.xattrs(details)
     }
 
@@ -356,6 +363,11 @@ impl<'a, 'scope, 's> Assembly<'a, 'scope, 's> {
         tell(self.progress, as_path(&self.path));
         self.path.truncate(length);
     }
+}
+
+/// Whether a chunk of these attributes could be read back: its decoder is the one judge.
+fn check_xattrs(xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result<(), Corruption> {
+    decode_xattrs(&encode_xattrs(xattrs)).map(drop)
 }
 
 fn no_large() -> Error {

@@ -214,7 +214,9 @@ fn read_small(file: &FileJob, buffer: &mut Vec<u8>) -> Result<Raw, ReadFailure> 
     for attempt in 1.. {
         buffer.truncate(start);
         let mut metadata = open.metadata().map_err(fail("looking at the file"))?;
-        let regions = read_regions(open.as_mut(), metadata.size, buffer).map_err(fail("reading the file"))?;
+        // It may have become any size since it was listed, and memory was taken for a small file.
+        let limit = metadata.size.min(UNIT_BYTES as u64);
+        let regions = read_regions(open.as_mut(), limit, buffer).map_err(fail("reading the file"))?;
         read_bytes += (buffer.len() - start) as u64;
         let length = regions.iter().map(Region::length).sum::<u64>();
         let after = open.metadata().map_err(fail("looking at the file again"))?;

@@ -8,9 +8,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::Run;
-use super::reading::{
-    ATTEMPTS, FileJob, FileResult, Job, Piece, Reading, SEGMENT_BYTES, Stability, UNIT_BYTES, hole, read_fully,
-};
+use super::reading::{ATTEMPTS, FileJob, FileResult, Job, Piece, Reading, Stability, UNIT_BYTES, hole, read_fully};
 use crate::error::{Error, Result};
 use crate::format::snapshot::Summary;
 use crate::format::tree::{Content, ExtentKind, Metadata, Node, NodeKind, Timestamp, Xattrs};
@@ -254,12 +252,15 @@ impl<'r> Walker<'r> {
         Ok(Some(Level { directory, entries, parent }))
     }
 
-    fn leaf(&mut self, directory: &Arc<dyn SourceDirectory>, entry: SourceEntry, before: Option<Node>) -> Walk {
+    fn leaf(&mut self, directory: &Arc<dyn SourceDirectory>, mut entry: SourceEntry, before: Option<Node>) -> Walk {
         let status = if before.is_some() { Status::Changed } else { Status::New };
         if let Some(node) = before
             && self.is_unchanged(&entry.metadata, &node)
         {
-            return self.ready(directory.as_ref(), entry, node);
+            match self.ready(directory.as_ref(), entry, node)? {
+                None => return Ok(()),
+                Some(back) => entry = back,
+            }
         }
         match entry.metadata.kind {
             NodeKind::File if entry.metadata.size > UNIT_BYTES as u64 || self.run.source.is_stream() => {
@@ -273,8 +274,9 @@ impl<'r> Walker<'r> {
         }
     }
 
-    /// Takes a node from the parent; only what cannot have changed with the times is looked at again.
-    fn ready(&mut self, directory: &dyn SourceDirectory, entry: SourceEntry, node: Node) -> Walk {
+    /// Takes a node from the parent; only what cannot have changed with the times is looked at again. Gives the entry
+    /// back if its attributes have changed to what only the assembly can store or say.
+    fn ready(&mut self, directory: &dyn SourceDirectory, entry: SourceEntry, node: Node) -> Walk<Option<SourceEntry>> {
         let mut metadata = entry.metadata.clone();
         let mut node = Node { name: entry.name.clone(), ..node };
         metadata.flags = node.metadata.flags;
@@ -283,12 +285,13 @@ impl<'r> Walker<'r> {
             // ctime was to be ignored, and differs: the content is taken, the attributes are not.
             let details = self.details(directory, &entry)?;
             metadata.flags = details.flags;
-            if let Some(inline) = inline_xattrs(&details) {
-                node.xattrs = inline;
+            match inline_xattrs(&details) {
+                Some(inline) if details.problems.is_empty() => node.xattrs = inline,
+                _ => return Ok(Some(entry)),
             }
         }
         node.metadata = metadata;
-        self.send(Item::Ready(node))
+        self.send(Item::Ready(node)).map(|()| None)
     }
 
     fn details(&mut self, directory: &dyn SourceDirectory, entry: &SourceEntry) -> Walk<Details> {
@@ -407,7 +410,7 @@ impl<'r> Walker<'r> {
             let mut buffer = self.reading.segments.take();
             buffer.append(&mut carry);
             let kept = buffer.len();
-            let wanted = (end - position).min((SEGMENT_BYTES - kept) as u64) as usize;
+            let wanted = (end - position).min((self.reading.segments.capacity() - kept) as u64) as usize;
             buffer.resize(kept + wanted, 0);
             let read = match read_fully(file, position, &mut buffer[kept..]) {
                 Ok(read) => read,
@@ -444,7 +447,9 @@ impl<'r> Walker<'r> {
             && (options.ignore_inode || now.inode == before.inode)
             && (options.ignore_ctime || now.changed == before.changed);
         let newest = if options.ignore_ctime { before.modified } else { before.changed };
-        same && !before.unstable && !self.is_racy(newest) && self.is_stored(node)
+        // A stream is known by reading it alone.
+        let can_tell = !self.run.source.is_stream();
+        can_tell && same && !before.unstable && !self.is_racy(newest) && self.is_stored(node)
     }
 
     /// Attributes change with the ctime only.
