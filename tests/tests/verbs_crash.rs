@@ -88,11 +88,13 @@ fn init_is_done_or_can_be(crash: &Crash, disk: &Path) -> Result<(), String> {
     let vault = disk.join("vault");
     let repository = match whole::open(&vault) {
         Ok(repository) => {
-            if crash.has_passed("done") && (crash.has_passed("published") || !crash.has_passed("backing up")) {
-                whole::is_spotless(&repository)?;
-            } else {
-                whole::is_whole_but_for_copies(&repository)?;
-            }
+            match crash.has_passed("done") {
+                false => whole::is_whole_but_for_copies(&repository),
+                true if crash.has_passed("backing up") && !crash.has_passed("published") => {
+                    whole::is_whole(&repository)
+                }
+                true => whole::is_spotless(&repository),
+            }?;
             repository
         }
         Err(Error::NoRepository { .. }) if !crash.has_passed("done") => {
@@ -136,7 +138,7 @@ fn an_init_cut_off_by_a_power_failure_is_done_or_can_be_completed() {
     };
     let count = Crashes::of(&log).ignoring(TEMPORARY).check(&mut { check });
     assert!(count > 100, "{count} states are too few to mean anything");
-    assert_eq!(needless_syncs(&log, &check), ["fsync directory vault/sessions"]);
+    assert_eq!(needless_syncs(&log, &check), [""; 0]);
 }
 
 /// What holds at every moment of a backup that is the last thing done.
@@ -146,16 +148,12 @@ fn backup_is_done_or_can_be(bench: &Bench, known: &Known, crash: &Crash, disk: &
     let required = if published { &known.0 } else { &bench.known.0 };
     known.are_whole(&repository, required.keys().copied())?;
     // After its end a backup leaves nothing to note: no session, no pack without an index, no copy too few.
-    if published {
-        whole::is_spotless(&repository)?;
-    } else {
-        whole::is_whole_but_for_copies(&repository)?;
-    }
+    if published { whole::is_spotless(&repository) } else { whole::is_whole(&repository) }?;
     let report = whole::back_up(&repository, bench.source.path()).map_err(in_words("the backup, run again"))?;
     let mut known = known.clone();
     let new = known.add(&report, bench.source.path());
     known.are_whole(&repository, required.keys().copied().chain([new]))?;
-    whole::is_whole_but_for_copies(&repository)
+    whole::is_whole(&repository)
 }
 
 #[test]
@@ -171,8 +169,7 @@ fn a_backup_cut_off_by_a_power_failure_harms_no_snapshot_and_runs_again() {
         let check = |crash: &Crash, disk: &Path| backup_is_done_or_can_be(&bench, &known, crash, disk);
         let count = Crashes::of(&log).ignoring(TEMPORARY).check(&mut { check });
         assert!(count > 8, "{count} states are too few to mean anything");
-        // The session's name is for others who would take packs away, and no verb does yet.
-        assert_eq!(needless_syncs(&log, &check), ["fsync directory vault/sessions"]);
+        assert_eq!(needless_syncs(&log, &check), [""; 0]);
     }
 }
 
@@ -204,7 +201,7 @@ fn a_backup_makes_durable_what_one_that_was_killed_left() {
             let repository = whole::open(&disk.join("vault")).map_err(in_words("it does not open"))?;
             known
                 .are_whole(&repository, required.iter().copied())
-                .and_then(|()| whole::is_whole_but_for_copies(&repository))
+                .and_then(|()| whole::is_whole(&repository))
                 .map_err(|problem| format!("killed after {killed_after} of {changes} changes: {problem}"))
         });
     }

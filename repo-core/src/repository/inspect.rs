@@ -39,10 +39,11 @@ impl Repository {
             for object in [ObjectName::from(name), ObjectName::SecondCopy(name)] {
                 match self.inner.backend.get(&object, Span::All) {
                     Ok(bytes) => errors.extend(self.inspect(name, &bytes).err().map(|problem| problem.of(object))),
-                    Err(error) if error.is_absent() && !self.is_gone(name)? => {
-                        errors.push(Corruption::Missing.of(object));
+                    Err(error) if error.is_absent() => {
+                        if !self.is_gone(name)? && !self.is_to_come(name, object)? {
+                            errors.push(Corruption::Missing.of(object));
+                        }
                     }
-                    Err(error) if error.is_absent() => {}
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -60,6 +61,21 @@ impl Repository {
             }
         }
         Ok(name != Doubled::Format)
+    }
+
+    /// Whether a second copy is missing only because its writer is, or was cut off, between the two: a session goes after
+    /// its snapshot's second copy came. Of the session there is a note.
+    fn is_to_come(&self, name: Doubled, object: ObjectName) -> Result<bool> {
+        let (Doubled::Snapshot(id), ObjectName::SecondCopy(_)) = (name, object) else { return Ok(false) };
+        // The session first: if it is gone, whether the copy came before that can be seen.
+        for sign in [ObjectName::Session(id), object] {
+            match self.inner.backend.get(&sign, Span::Range { offset: 0, length: 1 }) {
+                Ok(_) => return Ok(true),
+                Err(error) if error.is_absent() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(false)
     }
 
     fn inspect(&self, name: Doubled, bytes: &[u8]) -> Result<(), Corruption> {
