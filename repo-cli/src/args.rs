@@ -66,12 +66,12 @@ pub struct Global {
     pub no_extra_verify: bool,
 
     /// How hard to compress new data: auto (what the repository was made with), fastest, better, max, or a level from 1 to 19
-    #[arg(long, value_name = "HOW", global = true, env = "ICECORE_COMPRESSION", default_value = "auto",
+    #[arg(long, value_name = "HOW", global = true, env = "ICECORE_COMPRESSION", hide_env_values = true, default_value = "auto",
           hide_default_value = true, value_parser = numbers::parse_compression)]
     pub compression: numbers::Compression,
 
     /// Worker threads [default: one a core]
-    #[arg(long, value_name = "N", global = true, env = "ICECORE_THREADS", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", global = true, env = "ICECORE_THREADS", hide_env_values = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 }
 

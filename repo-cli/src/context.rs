@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{env, fs};
 
-use repo_core::{Backend, Error, InitOptions, Local, ObjectName, Repository, Span};
+use repo_core::{Backend, BackendErrorKind, Error, InitOptions, Local, ObjectName, Repository, Span};
 
 use crate::args::Global;
 use crate::exit::{Failure, Outcome};
@@ -63,11 +63,24 @@ impl Context {
     pub fn open(&self) -> Outcome<Repository> {
         let backend = self.backend()?;
         // Before a password is asked for: there may be nothing to open.
-        if let Err(error) = backend.get(&ObjectName::Format, Span::All)
-            && error.is_absent()
-            && backend.get(&ObjectName::SecondCopy(repo_core::Doubled::Format), Span::All).is_err()
-        {
-            return Err(Error::NoRepository { place: backend.place() }.into());
+        match backend.get(&ObjectName::Format, Span::All) {
+            Err(_) if self.place()?.is_file() => {
+                return Err(Error::NoRepository { place: format!("{}, which is a file", backend.place()) }.into());
+            }
+            Err(error)
+                if error.is_absent()
+                    && backend.get(&ObjectName::SecondCopy(repo_core::Doubled::Format), Span::All).is_err() =>
+            {
+                return Err(Error::NoRepository { place: backend.place() }.into());
+            }
+            // The error names the object alone; who came here by a variable should learn which repository it is of.
+            Err(error) if error.kind == BackendErrorKind::Denied => {
+                return Err(Failure::with_hint(
+                    format!("the repository at {} cannot be opened: {error}", backend.place()),
+                    "this user may not read it: check its owner and mode",
+                ));
+            }
+            _ => {}
         }
         let repository = secrets::open(&self.global, |secret| Repository::open(Arc::clone(&backend), secret))?;
         Ok(self.threaded(repository))

@@ -32,7 +32,7 @@ pub enum Failure {
     /// This program did.
     Told { message: String, hint: Option<String> },
     /// Done, but not with everything.
-    Incomplete(String),
+    Incomplete { message: String, hint: Option<String> },
     /// Ctrl-C or TERM; the text says what is kept.
     Interrupted(String),
     /// Nobody reads on: no failure at all.
@@ -48,6 +48,11 @@ impl Failure {
     /// A failure, and what to do about it.
     pub fn with_hint(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Told { message: message.into(), hint: Some(hint.into()) }
+    }
+
+    /// Done, but not with everything; nothing to advise.
+    pub fn incomplete(message: impl Into<String>) -> Self {
+        Self::Incomplete { message: message.into(), hint: None }
     }
 
     /// A local file that could not be read or written.
@@ -143,7 +148,7 @@ fn describe(failure: &Failure) -> (Code, String, Option<String>) {
     let error = match failure {
         Failure::Core(error) => error,
         Failure::Told { message, hint } => return (Code::Failed, message.clone(), hint.clone()),
-        Failure::Incomplete(message) => return (Code::Incomplete, message.clone(), None),
+        Failure::Incomplete { message, hint } => return (Code::Incomplete, message.clone(), hint.clone()),
         Failure::Interrupted(message) => return (Code::Interrupted, format!("interrupted; {message}"), None),
         Failure::BrokenPipe => return (Code::Failed, "nobody reads the output".to_owned(), None),
     };

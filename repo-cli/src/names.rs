@@ -18,6 +18,27 @@ pub fn path(path: &Path) -> Cow<'_, str> {
     shown(path.as_os_str().as_encoded_bytes())
 }
 
+/// A path as a shell reads it back; what could not stand on a terminal as `$'…'`, of POSIX 2024.
+pub fn for_shell(path: &Path) -> Cow<'_, str> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && text.chars().all(is_harmless)
+    {
+        return shell_words::quote(text);
+    }
+    let mut out = String::from("$'");
+    for byte in bytes {
+        match byte {
+            b'\'' | b'\\' => out.extend(['\\', char::from(*byte)]),
+            b' '..=b'~' => out.push(char::from(*byte)),
+            // Three octal digits end by themselves, hexadecimal ones would take in a digit that follows.
+            _ => write!(out, "\\{byte:03o}").expect("a String takes everything"),
+        }
+    }
+    out.push('\'');
+    Cow::Owned(out)
+}
+
 /// Words of others (an error's text, a host name) that are safe to print: on one line, without escapes of a terminal.
 pub fn words(text: &str) -> Cow<'_, str> {
     if text.chars().all(is_harmless) {
@@ -76,6 +97,14 @@ mod tests {
         assert_eq!(shown("a\u{202e}b".as_bytes()), r#""a\u{202e}b""#);
         assert_eq!(shown("\u{9b}2J".as_bytes()), r#""\u{9b}2J""#);
         assert_eq!(words("one\ntwo \x07"), r"one\ntwo \x07");
+    }
+
+    #[test]
+    fn a_path_for_the_shell_is_quoted_only_where_it_must() {
+        let quoted = |bytes: &[u8]| for_shell(&repo_core::system::path_from_bytes(bytes.to_vec())).into_owned();
+        assert_eq!(quoted(b"/a/b"), "/a/b");
+        assert_eq!(quoted(b"/a b"), "'/a b'");
+        assert_eq!(quoted(b"a'\xff1\x1b\n\\"), r"$'a\'\3771\033\012\\'");
     }
 
     #[test]

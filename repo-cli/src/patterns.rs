@@ -16,6 +16,9 @@ use crate::names;
 #[command(next_help_heading = "What is left out")]
 pub struct Excludes {
     /// Leave out what matches; may be repeated
+    ///
+    /// `*`, `?` and `[a-z]` stand for letters of one name, `**` for any number of directories. A pattern that begins
+    /// with / is a whole path, any other matches at any depth; with a directory goes all below it. ! takes back.
     #[arg(short, long, value_name = "PATTERN")]
     pub exclude: Vec<String>,
 
@@ -36,7 +39,7 @@ pub struct Excludes {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "What is let in")]
 pub struct Includes {
-    /// Let in only what matches; may be repeated
+    /// Let in only what matches; may be repeated; patterns as for --exclude
     #[arg(short, long, value_name = "PATTERN")]
     pub include: Vec<String>,
 

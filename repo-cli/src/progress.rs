@@ -173,7 +173,7 @@ impl<'o> Reporter<'o> {
     fn stage(&self, name: &'static str) {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).stage = name;
         if self.task == Task::Check {
-            self.output.say(1, name).ok();
+            self.output.say(1, &format!("checking {name}")).ok();
         }
     }
 

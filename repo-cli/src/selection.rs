@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use clap::Args;
-use repo_core::{Repository, Selector, Snapshot, SnapshotFilter};
+use repo_core::{Error, Repository, Selector, Snapshot, SnapshotFilter};
 
 use crate::context::Context;
 use crate::exit::{Failure, Outcome};
@@ -123,14 +123,29 @@ pub fn select(context: &Context, repository: &Repository, name: &str, at: &At, f
             }
             filter = SnapshotFilter::default();
         }
-        return Ok(repository.snapshot(&selector, &filter)?);
+        return repository.snapshot(&selector, &filter).map_err(|error| not_there(error, &selector, &filter));
     };
     if !matches!(name, "" | "latest") {
         return Err(Failure::told("--at chooses the snapshot; an id is given already"));
     }
-    let snapshot = repository.snapshot(&Selector::At { time_ns }, &filter)?;
+    let selector = Selector::At { time_ns };
+    let snapshot = repository.snapshot(&selector, &filter).map_err(|error| not_there(error, &selector, &filter))?;
     say_which(context, repository, &snapshot, time_ns, &filter)?;
     Ok(snapshot)
+}
+
+/// Says the time as people write it, and that there are filters: `icecore snapshots` may well show what they leave out.
+fn not_there(error: Error, selector: &Selector, filter: &SnapshotFilter) -> Failure {
+    let Error::NoSnapshot { .. } = error else { return error.into() };
+    let mut message = match selector {
+        Selector::At { time_ns } => format!("no snapshot was complete at {}", time::shown(*time_ns)),
+        _ => error.to_string(),
+    };
+    // ICECORE_HOST is one of them, and easily forgotten.
+    if !(filter.hosts.is_empty() && filter.tags.is_empty() && filter.paths.is_empty()) {
+        message += " among those of the host, tags and paths asked for";
+    }
+    Failure::with_hint(message, "`icecore snapshots` shows what there is")
 }
 
 /// Who asks for a time should know which snapshot that was, and that another was being made just then.

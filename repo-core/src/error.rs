@@ -96,7 +96,7 @@ pub enum Error {
         candidates: usize,
     },
     /// The path is not in the snapshot, or is not of the kind needed.
-    #[error("{}: {problem}", path.display())]
+    #[error("{} {problem}", path.display())]
     Path {
         /// Within the snapshot.
         path: PathBuf,

@@ -108,10 +108,10 @@ impl SnapshotId {
         self.to_string()[12..].to_owned()
     }
 
-    /// Whether `prefix` begins this id, in its short or its full form.
+    /// Whether `prefix` begins this id as people see it, or, with more digits than the time has, its full form.
     pub fn matches(&self, prefix: &str) -> bool {
         let full = self.to_string();
-        full[12..].starts_with(prefix) || full.starts_with(prefix)
+        full[12..].starts_with(prefix) || prefix.len() > 12 && full.starts_with(prefix)
     }
 }
 
@@ -299,7 +299,9 @@ mod tests {
             assert_eq!(name.to_string().parse(), Ok(name), "{name}");
         }
         assert_eq!(snapshot.started_ms(), 0x0102_0304_0506);
-        assert!(snapshot.matches("0707") && snapshot.matches("0102030405") && !snapshot.matches("08"));
+        assert!(snapshot.matches("0707") && snapshot.matches("01020304050607") && !snapshot.matches("08"));
+        // The time alone is that of many snapshots, and nobody sees it.
+        assert!(!snapshot.matches("0102"));
     }
 
     #[test]

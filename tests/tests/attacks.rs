@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use repo_core::{
-    Backend, BackendError, BackupOptions, BackupReport, Bytes, Capabilities, CheckOptions, Details, Entries,
-    InitOptions, Listed, Memory, Metadata, NodeKind, ObjectName, PasswordCost, Prefix, Put, ReaderSource, Removal,
-    Repository, Secret, Silent, Source, SourceDirectory, SourceEntry, SourceFile, Span, Timestamp,
+    Backend, BackendError, BackupOptions, BackupReport, Bytes, Capabilities, CheckOptions, Details, Entries, Error,
+    Event, InitOptions, Listed, Memory, Metadata, NodeKind, ObjectName, PasswordCost, Prefix, Progress, Put,
+    ReaderSource, Removal, Repository, Secret, Silent, Source, SourceDirectory, SourceEntry, SourceFile, Span,
+    Timestamp,
 };
 
 type Data = Arc<dyn Fn(u64) -> u8 + Send + Sync>;
@@ -174,6 +175,16 @@ impl Faulty {
         faulty.fails_from.store(-1, Ordering::SeqCst);
         faulty.loses_answer_of.store(-1, Ordering::SeqCst);
         Arc::new(faulty)
+    }
+
+    fn snapshots(&self) -> usize {
+        let mut count = 0;
+        let counted = self.inner.list(Prefix::Snapshots, &mut |_| {
+            count += 1;
+            ControlFlow::Continue(())
+        });
+        counted.unwrap();
+        count
     }
 
     fn heal(&self) {
@@ -448,4 +459,165 @@ fn what_a_backup_publishes_while_another_client_loads_the_index_is_not_missing()
         let mut file = reader.read(&snapshots[0], b"a").unwrap();
         io::Read::read_to_end(&mut file, &mut Vec::new()).unwrap();
     }
+}
+
+/// Small files, empty ones, and files of several segments between them.
+fn mixed(seed: u64) -> Flat {
+    let file = |number: u64| match number % 100 {
+        50 => fake(9 << 20, seed + number),
+        odd if odd % 3 == 0 => fake(0, 0),
+        _ => fake(700 + number, seed + number),
+    };
+    let changed = seed as i64 + 1;
+    Flat::of((0..200).map(|number| (format!("{number:03}"), Fake { changed, ..file(number) })))
+}
+
+fn one_with(seed: u64, change: impl Fn(&mut Fake)) -> Flat {
+    let mut files = (*mixed(seed).0).clone();
+    for name in [&b"050"[..], b"101"] {
+        change(files.get_mut(name).unwrap());
+    }
+    Flat(Arc::new(files))
+}
+
+fn snapshot_count(repository: &Repository) -> usize {
+    let list = repository.snapshots(&Default::default()).unwrap();
+    assert!(list.unreadable.is_empty(), "{:?}", list.unreadable);
+    list.snapshots.len()
+}
+
+#[test]
+fn a_place_that_fails_at_any_write_ends_the_backup_and_publishes_nothing() {
+    for threads in [1, 16] {
+        let place = Faulty::new();
+        let repository = Repository::init(place.clone(), &secret(), &InitOptions::new()).unwrap().with_threads(threads);
+        for number in 0.. {
+            place.puts.store(0, Ordering::SeqCst);
+            place.fails_from.store(number, Ordering::SeqCst);
+            let before = place.snapshots();
+            let result = repository.backup(&mixed(number as u64 * 1000), &options(), &Silent);
+            let writes = place.puts.load(Ordering::SeqCst) as i64;
+            place.heal();
+            match result {
+                // Its second copy alone could not be written.
+                Ok(_) => {
+                    assert_eq!(snapshot_count(&repository), 1);
+                    assert!(number >= 4 && writes - number <= 1, "{writes} writes, all failed from {number}");
+                    break;
+                }
+                Err(Error::Backend(_)) => assert_eq!(place.snapshots(), before),
+                Err(other) => panic!("write {number}: {other}"),
+            }
+        }
+        let report = repository.check(&CheckOptions::new().read_data(), &Silent).unwrap();
+        assert!(report.damaged_snapshots.is_empty() && report.damaged_packs.is_empty(), "{:?}", report.errors);
+    }
+}
+
+#[test]
+fn a_lost_answer_costs_the_run_or_nothing() {
+    let place = Faulty::new();
+    let repository = Repository::init(place.clone(), &secret(), &InitOptions::new()).unwrap();
+    let mut published = 0;
+    for number in 0..8 {
+        place.puts.store(0, Ordering::SeqCst);
+        place.loses_answer_of.store(number, Ordering::SeqCst);
+        let source = mixed(number as u64 * 1000);
+        let result = repository.backup(&source, &options(), &Silent);
+        place.heal();
+        if let Ok(report) = result {
+            published += 1;
+            assert_kept(&repository, &report, &source);
+        }
+    }
+    assert!((2..8).contains(&published), "{published} of eight");
+    assert_eq!(snapshot_count(&repository), published);
+    assert_whole(&repository);
+}
+
+/// Cancels, or panics, at the n-th question or event.
+struct Impatient {
+    left: AtomicI64,
+    panics: bool,
+}
+
+impl Impatient {
+    fn is_at_end(&self) -> bool {
+        self.left.fetch_sub(1, Ordering::SeqCst) <= 0
+    }
+}
+
+impl Progress for Impatient {
+    fn report(&self, _: Event<'_>) {
+        assert!(!(self.is_at_end() && self.panics), "the listener panics, as it was told to");
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.is_at_end() && !self.panics
+    }
+}
+
+#[test]
+fn cancelled_or_broken_at_any_moment_nothing_is_published_and_nobody_waits_forever() {
+    for (threads, panics) in [(1, false), (16, false), (1, true), (16, true)] {
+        let repository = repository().with_threads(threads);
+        for number in (0..20).chain([40, 100, 150, 200, 250, 300, 400]) {
+            let progress = Impatient { left: AtomicI64::new(number), panics };
+            match repository.backup(&mixed(number as u64 * 1000), &options(), &progress) {
+                Err(Error::Cancelled) if !panics => assert_eq!(snapshot_count(&repository), 0),
+                Err(Error::Bug(_)) if panics => assert_eq!(snapshot_count(&repository), 0),
+                other => panic!("at {number}: {other:?}"),
+            }
+        }
+        back_up(&repository, &mixed(1));
+        assert_whole(&repository);
+    }
+}
+
+#[test]
+fn a_source_that_fails_is_a_problem_and_one_that_panics_an_error() {
+    for threads in [1, 16] {
+        let repository = repository().with_threads(threads);
+        for offset in [0, 300, 3 << 20, (9 << 20) - 1] {
+            let within = |file: &Fake| offset.min(file.size - 1);
+            let source = one_with(1, |file| file.panics_at = Some(within(file)));
+            let result = repository.backup(&source, &options(), &Silent);
+            assert!(matches!(result, Err(Error::Bug(_))), "{result:?}");
+            assert_eq!(snapshot_count(&repository), 0);
+        }
+        for offset in [0, 300, 3 << 20, (9 << 20) - 1] {
+            let within = |file: &Fake| offset.min(file.size - 1);
+            let source = one_with(offset + 5, |file| file.fails_at = Some(within(file)));
+            let report = back_up(&repository, &source);
+            assert_eq!(report.summary.problems, 2);
+            let mut readable = (*source.0).clone();
+            readable.retain(|_, file| file.fails_at.is_none());
+            assert_kept(&repository, &report, &Flat(Arc::new(readable)));
+            assert!(repository.read(report.snapshot.as_ref().unwrap(), b"050").is_err());
+        }
+        assert_whole(&repository);
+    }
+}
+
+#[test]
+fn one_handle_backs_up_reads_and_checks_at_the_same_time() {
+    let repository = repository();
+    let first = mixed(1);
+    let report = back_up(&repository, &first);
+    std::thread::scope(|scope| {
+        for client in 0..2 {
+            let repository = &repository;
+            scope.spawn(move || {
+                for round in 0..3 {
+                    let source = mixed(10_000 * (client + 1) + 1000 * round);
+                    let report = back_up(repository, &source);
+                    assert_kept(repository, &report, &source);
+                }
+            });
+        }
+        scope.spawn(|| (0..4).for_each(|_| assert_kept(&repository, &report, &first)));
+        scope.spawn(|| (0..4).for_each(|_| assert_whole(&repository)));
+    });
+    assert_eq!(snapshot_count(&repository), 7);
+    assert_whole(&repository);
 }

@@ -1,7 +1,9 @@
 //! `snapshots`, `cat`, `list`, `check`, `version`, places and exit codes at the command line.
 
 use std::fs;
-use std::process::Stdio;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
 use icecore_tests::cli::{Cli, Runs, end};
 
@@ -18,6 +20,40 @@ fn no_repository_is_code_10_with_a_hint() {
     assert_eq!((&errors[0]["message_type"], &errors[0]["code"]), (&"exit_error".into(), &10.into()));
     assert!(errors[0]["message"].as_str().is_some_and(|text| text.contains("no repository")));
     assert!(!cli.path("elsewhere").exists(), "looking makes nothing");
+}
+
+#[test]
+fn a_place_that_is_a_file_or_shut_is_named() {
+    let cli = Cli::new();
+    cli.write("file", "text");
+    cli.run(&["-r", "file", "snapshots"]).fails(10, &["no repository at file, which is a file", "hint:"]);
+    cli.command_as_nobody(&["snapshots"]).run().succeeds();
+    fs::set_permissions(cli.path("repo"), PermissionsExt::from_mode(0o000)).expect("a directory of ours");
+    let run = cli.command_as_nobody(&["snapshots"]).run();
+    run.fails(1, &["the repository at", "/repo cannot be opened", "Permission denied", "hint:"]);
+    fs::set_permissions(cli.path("repo"), PermissionsExt::from_mode(0o700)).expect("a directory of ours");
+}
+
+#[test]
+fn the_command_that_init_advises_can_be_pasted() {
+    let cli = Cli::without_repository();
+    let place = std::ffi::OsStr::from_bytes(b"it's \xff\x1b[31m");
+    let mut init = cli.command(&["init", "--new-key-file", "new", "-r"]);
+    let out = init.arg(place).run().succeeds().out;
+    let advised = out.lines().find_map(|line| line.strip_prefix("  icecore ")).expect("a command");
+    assert!(!advised.contains('\x1b'), "{advised:?}");
+    let pasted = format!("exec '{}' {advised}", icecore_tests::cli::program().display());
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &pasted]).current_dir(cli.path(".")).env("ICECORE_KEY_FILE", "new").env("LC_ALL", "C");
+    shell.run().succeeds().out.lines().find(|line| line.contains("recovery kit")).expect("a kit");
+}
+
+#[test]
+fn help_tells_how_patterns_are_written_and_no_value_of_the_environment() {
+    let cli = Cli::new();
+    let run = cli.command(&["backup", "--help"]).env("ICECORE_HOST", "secluded").run().succeeds();
+    assert!(run.out.contains("ICECORE_HOST]") && !run.out.contains("secluded"), "{}", run.out);
+    assert!(run.out.contains("`**` for any number of directories"), "{}", run.out);
 }
 
 #[test]

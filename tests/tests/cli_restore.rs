@@ -4,8 +4,9 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 
-use icecore_tests::cli::Cli;
+use icecore_tests::cli::{Cli, Runs};
 use icecore_tests::compare::{Compared, assert_same};
+use icecore_tests::privilege::is_root;
 
 fn grown() -> Cli {
     let cli = Cli::new();
@@ -90,9 +91,25 @@ fn a_target_that_cannot_be_written_is_a_clear_error() {
     cli.command_as_nobody(&["snapshots"]).output().expect("runs");
     let shut = std::os::unix::fs::PermissionsExt::from_mode(0o500);
     fs::set_permissions(cli.path("shut"), shut).expect("a directory of ours");
-    let run = icecore_tests::cli::Runs::run(&mut cli.command_as_nobody(&["restore", "latest", "-t", "shut/new"]));
+    let run = Runs::run(&mut cli.command_as_nobody(&["restore", "latest", "-t", "shut/new"]));
     assert!(matches!(run.code, 1 | 3), "{run:?}");
     assert!(run.error.contains("shut"), "{run:?}");
+}
+
+#[test]
+fn an_ordinary_user_is_told_how_to_restore_what_others_own() {
+    let cli = grown();
+    cli.backup(&[]);
+    if !is_root() {
+        return;
+    }
+    let restore = |more: &[&str]| {
+        let arguments = [&["restore", "latest", "-t", "out"], more].concat();
+        Runs::run(&mut cli.command_as_nobody(&arguments))
+    };
+    restore(&[]).fails(3, &["owner or group could not be set", "hint:", "--no-ownership"]);
+    let run = restore(&["--no-ownership"]).succeeds();
+    assert_eq!(run.error, "");
 }
 
 #[test]
@@ -131,7 +148,9 @@ fn at_a_time_is_the_newest_that_was_complete_by_then() {
         cli.backup(&["--time", time, "--full"]);
     }
     let at = |time: &str| cli.run(&["restore", "--at", time, "-t", "out"]);
-    cli.run(&["ls", "--at", "2019-12-31"]).fails(1, &["no snapshot"]);
+    cli.run(&["ls", "--at", "2019-12-31"]).fails(1, &["no snapshot was complete at 2019-12-31 23:59:59\n", "hint:"]);
+    let of_another = cli.run(&["ls", "--at", "2020-01-03", "--host", "another"]);
+    of_another.fails(1, &["no snapshot was complete at 2020-01-03 23:59:59", "of the host, tags and paths asked for"]);
     at("2020-01-02 12:00").fails(0, &["complete at"]);
     assert_eq!(cli.read("out/source/a"), b"old");
     at("2020-01-03").succeeds();
@@ -167,10 +186,10 @@ fn filters_choose_what_latest_means() {
     assert_eq!(dumped(&["--path", "source"]).succeeds().out, "plain", "a relative path is made absolute");
     dumped(&["--path", "/elsewhere"]).fails(1, &["no snapshot"]);
     let mut with_host = cli.command(&["dump", "latest", "source/a"]);
-    let run = icecore_tests::cli::Runs::run(with_host.env("ICECORE_HOST", "one"));
+    let run = Runs::run(with_host.env("ICECORE_HOST", "one"));
     assert_eq!(run.succeeds().out, "tagged");
     let mut without = cli.command(&["dump", "latest", "source/a", "--host", ""]);
-    let run = icecore_tests::cli::Runs::run(without.env("ICECORE_HOST", "one"));
+    let run = Runs::run(without.env("ICECORE_HOST", "one"));
     assert_eq!(run.succeeds().out, "plain");
 }
 
@@ -209,7 +228,7 @@ fn ls_lists_all_or_one_directory() {
     assert!(long[0].starts_with("-rw") && long[0].ends_with("/source/a"), "{long:?}");
     assert!(long[1].starts_with('l') && long[1].ends_with("/source/link -> a"), "{long:?}");
     assert!(lines(&["source/sub", "-l", "--human-readable"])[0].contains("195.312 KiB"));
-    cli.run(&["ls", "latest", "nope"]).fails(1, &["/nope"]);
+    cli.run(&["ls", "latest", "nope"]).fails(1, &["error: /nope is not in the snapshot", "hint:"]);
 }
 
 #[test]

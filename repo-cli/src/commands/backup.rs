@@ -81,10 +81,10 @@ pub struct Backup {
     tag: Vec<String>,
 
     /// The host that is recorded [default: this one's name]
-    #[arg(short = 'H', long, env = "ICECORE_HOST")]
+    #[arg(short = 'H', long, env = "ICECORE_HOST", hide_env_values = true)]
     host: Option<String>,
 
-    /// The time that is recorded [default: now]
+    /// The time that is recorded: 2026-11-20 (its start), "2026-11-20 12:00", or with an offset [default: now]
     #[arg(long, value_name = "TIME", value_parser = time::parse_time)]
     time: Option<i64>,
 
@@ -93,11 +93,11 @@ pub struct Backup {
     with_atime: bool,
 
     /// Take a file with another inode number as unchanged, if all else is as it was
-    #[arg(long, env = "ICECORE_IGNORE_INODE", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "ICECORE_IGNORE_INODE", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
     ignore_inode: bool,
 
     /// Take a file with another change time as unchanged, if all else is as it was
-    #[arg(long, env = "ICECORE_IGNORE_CTIME", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "ICECORE_IGNORE_CTIME", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
     ignore_ctime: bool,
 
     /// Read and compare, store nothing
@@ -122,7 +122,7 @@ pub struct Backup {
     #[command(flatten)]
     excludes: Excludes,
 
-    /// Leave a directory empty but for this file, if it is there; with NAME:HEADER only if the file begins so
+    /// Of a directory that holds a file of this name, store that file only; with NAME:HEADER only if it begins so
     #[arg(long, value_name = "NAME[:HEADER]", help_heading = "What is left out")]
     exclude_if_present: Vec<OsString>,
 
@@ -175,7 +175,7 @@ impl Backup {
         self.print(context, &reporter, &report)?;
         match report.summary.problems {
             0 => Ok(()),
-            problems => Err(Failure::Incomplete(format!(
+            problems => Err(Failure::incomplete(format!(
                 "{} could not be read in full; the snapshot has the rest",
                 numbers::count(problems, "entry")
             ))),

@@ -65,5 +65,5 @@ pub fn tell(context: &Context, made: &Made) -> Outcome {
     output.say(1, &format!("Whoever loses {secret} loses every backup in it: nothing else opens the repository,"))?;
     output.say(1, "unless a recovery kit was printed. Do that now, and keep the paper apart from this machine:")?;
     output.say(1, "")?;
-    output.say(1, &format!("  icecore -r {} key export", shell_words::quote(&names::path(&place))))
+    output.say(1, &format!("  icecore -r {} key export", names::for_shell(&place)))
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use repo_core::{Overwrite, RestoreOptions, RestoreReport};
+use repo_core::{Overwrite, RestoreOptions, RestoreReport, system};
 use serde::Serialize;
 
 use crate::args::with_exit_codes;
@@ -112,10 +112,18 @@ impl Restore {
         self.print(context, &reporter, &report)?;
         match report.problems {
             0 => Ok(()),
-            problems => Err(Failure::Incomplete(format!(
-                "{} met in restoring, named above; the rest is restored",
-                numbers::count(problems, "problem")
-            ))),
+            problems => {
+                let message = format!(
+                    "{} met in restoring, each kind named above; the rest is restored",
+                    numbers::count(problems, "problem")
+                );
+                // What such a user meets on every restore of what others own.
+                let unprivileged = system::current_user().uid != 0 && !self.no_ownership;
+                let hint = unprivileged.then(|| {
+                    "only root can give files to others; --no-ownership leaves owners as they come, and is then no problem".to_owned()
+                });
+                Err(Failure::Incomplete { message, hint })
+            }
         }
     }
 

@@ -99,7 +99,7 @@ impl Snapshots {
         match unreadable.len() {
             0 => Ok(()),
             count => {
-                Err(Failure::Incomplete(format!("{} could not be read", numbers::count(count as u64, "snapshot"))))
+                Err(Failure::incomplete(format!("{} could not be read", numbers::count(count as u64, "snapshot"))))
             }
         }
     }

@@ -21,12 +21,17 @@ use repo_core::{
 /// Differences that are shown; the others are counted.
 const SHOWN_MAX: usize = 50;
 
+const USAGE: &str = "usage: round-trip DIRECTORY [ROOM]
+DIRECTORY is backed up and restored below ROOM (default: where temporary files go), and both are compared";
+
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args_os().skip(1).map(PathBuf::from).collect();
     let outcome = match arguments.as_slice() {
+        // Nothing that begins so is a directory someone means.
+        [flag, ..] if flag.as_os_str().as_encoded_bytes().starts_with(b"-") => Err(USAGE.into()),
         [source] => round_trip(source, &env::temp_dir()),
         [source, room] => round_trip(source, room),
-        _ => Err("usage: round-trip DIRECTORY [ROOM]".into()),
+        _ => Err(USAGE.into()),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -496,6 +496,8 @@ impl<'r> Walker<'r> {
     }
 
     fn fail(&mut self, error: Error) -> Walk {
+        // Files that were announced are still answered: the assembly must come to the error, and not stumble before it.
+        self.send_unit()?;
         let _ = self.items.send(Item::Failed(error));
         Err(Stop)
     }
