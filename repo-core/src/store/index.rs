@@ -72,8 +72,8 @@ struct Entry {
     kind: ChunkKind,
 }
 
-fn hash(id: &ChunkId) -> u64 {
-    // Names are uniform already.
+/// A name's place in a hash table: names are uniform already.
+pub(super) fn hash(id: &ChunkId) -> u64 {
     u64::from_le_bytes(id.0[..8].try_into().expect("a name has 32 bytes"))
 }
 

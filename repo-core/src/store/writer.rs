@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use hashbrown::HashTable;
 
 use super::Store;
-use super::index::{Index, pack_row};
+use super::index::{Index, hash, pack_row};
 use crate::backend::Put;
 use crate::crypto;
 use crate::error::{Error, Result};
@@ -368,7 +368,7 @@ impl Writer<'_, '_> {
         owner: u64,
         view: &Index,
     ) -> Result<bool> {
-        if view.contains(kind, &id) || !self.new.insert(kind, id) {
+        if view.contains(kind, &id) || !self.new.insert(id) {
             return Ok(false);
         }
         if self.sealing.has_failed() {
@@ -423,14 +423,10 @@ struct NewChunks {
 }
 
 impl NewChunks {
-    // Ids of different kinds never meet: they are hashes under different keys. The kind only has to be mixed in
-    // where equal bytes would otherwise be compared, which they are not.
-    fn contains(&self, _kind: ChunkKind, id: &ChunkId) -> bool {
-        self.table.find(hash(id), |position| self.ids[*position as usize] == *id).is_some()
-    }
-
-    fn insert(&mut self, kind: ChunkKind, id: ChunkId) -> bool {
-        if self.contains(kind, &id) {
+    /// `true` if it was not there. Names of different kinds never meet: they are hashes under different keys.
+    fn insert(&mut self, id: ChunkId) -> bool {
+        let ids = &self.ids;
+        if self.table.find(hash(&id), |position| ids[*position as usize] == id).is_some() {
             return false;
         }
         let position = self.ids.len() as u32;
@@ -439,10 +435,6 @@ impl NewChunks {
         self.table.insert_unique(hash(&id), position, |other| hash(&ids[*other as usize]));
         true
     }
-}
-
-fn hash(id: &ChunkId) -> u64 {
-    u64::from_le_bytes(id.0[..8].try_into().expect("a name has 32 bytes"))
 }
 
 /// What may be there and may not counts as not there; a second run finds it if it is.
