@@ -193,8 +193,46 @@ pub enum ObjectName {
     Snapshot(SnapshotId),
     /// `sessions/<id>`
     Session(SnapshotId),
+    /// `sessions/<id>.r<number>`: the session said again that it lives.
+    Renewal(SnapshotId, u16),
+    /// `gc/<cycle>.<stage>`: one step of reclaiming space.
+    Gc(u64, GcStage),
+    /// `forgotten/<snapshot>`: the snapshot is no longer shown, and goes when its window is over.
+    Forgotten(SnapshotId),
+    /// `damaged/<pack>.<number>`: what a pack no longer holds.
+    Damaged(PackId, u16),
+    /// `parity/<2>/<pack>.<shards>`: what a damaged pack can be healed from.
+    Parity(PackId, u16),
     /// `r/…`: a second copy.
     SecondCopy(Doubled),
+}
+
+/// The steps of one cycle of reclaiming space, in their order; each is one object, written once.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum GcStage {
+    /// What may be deleted.
+    Mark,
+    /// Which writers were at work when the mark had been set.
+    Pending,
+    /// What is deleted.
+    Plan,
+    /// It is.
+    Done,
+}
+
+impl GcStage {
+    /// All stages, in their order.
+    pub const ALL: [Self; 4] = [Self::Mark, Self::Pending, Self::Plan, Self::Done];
+
+    /// As it stands in names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mark => "mark",
+            Self::Pending => "pending",
+            Self::Plan => "plan",
+            Self::Done => "done",
+        }
+    }
 }
 
 impl From<Doubled> for ObjectName {
@@ -226,9 +264,19 @@ impl fmt::Display for ObjectName {
             Self::Index(id) => write!(f, "index/{id}"),
             Self::Snapshot(id) => write!(f, "snapshots/{id}"),
             Self::Session(id) => write!(f, "sessions/{id}"),
+            Self::Renewal(id, number) => write!(f, "sessions/{id}.r{number:04x}"),
+            Self::Gc(cycle, stage) => write!(f, "gc/{cycle:016x}.{}", stage.name()),
+            Self::Forgotten(id) => write!(f, "forgotten/{id}"),
+            Self::Damaged(id, number) => write!(f, "damaged/{id}.{number:04x}"),
+            Self::Parity(id, shards) => write!(f, "parity/{:02x}/{id}.{shards:04x}", id.0[0]),
             Self::SecondCopy(doubled) => write!(f, "r/{}", Self::from(*doubled)),
         }
     }
+}
+
+/// Four digits.
+fn parse_number(text: &str) -> Result<u16, NotAnId> {
+    parse_hex::<2>(text).map(u16::from_be_bytes).ok_or(NotAnId)
 }
 
 impl FromStr for ObjectName {
@@ -256,7 +304,29 @@ impl FromStr for ObjectName {
             "config" => Self::Config(generation()?),
             "index" => Self::Index(rest.parse()?),
             "snapshots" => Self::Snapshot(rest.parse()?),
-            "sessions" => Self::Session(rest.parse()?),
+            "sessions" => match rest.split_once(".r") {
+                Some((id, number)) => Self::Renewal(id.parse()?, parse_number(number)?),
+                None => Self::Session(rest.parse()?),
+            },
+            "gc" => {
+                let (cycle, stage) = rest.split_once('.').ok_or(NotAnId)?;
+                let cycle = parse_hex::<8>(cycle).map(u64::from_be_bytes).ok_or(NotAnId)?;
+                let stage = GcStage::ALL.into_iter().find(|known| known.name() == stage).ok_or(NotAnId)?;
+                Self::Gc(cycle, stage)
+            }
+            "forgotten" => Self::Forgotten(rest.parse()?),
+            "damaged" => {
+                let (id, number) = rest.split_once('.').ok_or(NotAnId)?;
+                Self::Damaged(id.parse()?, parse_number(number)?)
+            }
+            "parity" => {
+                let (shard, rest) = rest.split_once('/').ok_or(NotAnId)?;
+                let (id, shards) = rest.split_once('.').ok_or(NotAnId)?;
+                if id.get(..2) != Some(shard) {
+                    return Err(NotAnId);
+                }
+                Self::Parity(id.parse()?, parse_number(shards)?)
+            }
             "packs" => {
                 let (kind, rest) = rest.split_once('/').ok_or(NotAnId)?;
                 let (shard, id) = rest.split_once('/').ok_or(NotAnId)?;
@@ -292,6 +362,12 @@ mod tests {
             ObjectName::Index(IndexId([3; 32])),
             ObjectName::Snapshot(snapshot),
             ObjectName::Session(snapshot),
+            ObjectName::Renewal(snapshot, 0x1f),
+            ObjectName::Gc(1, GcStage::Mark),
+            ObjectName::Gc(u64::MAX, GcStage::Done),
+            ObjectName::Forgotten(snapshot),
+            ObjectName::Damaged(PackId([0xcd; 32]), 3),
+            ObjectName::Parity(PackId([0xcd; 32]), u16::MAX),
             ObjectName::SecondCopy(Doubled::Format),
             ObjectName::SecondCopy(Doubled::Snapshot(snapshot)),
         ];

@@ -105,6 +105,7 @@ mod error;
 mod format;
 mod frame;
 mod id;
+mod mutants;
 mod ops;
 mod pipeline;
 mod platform;
@@ -124,8 +125,8 @@ pub use format::config::{ChunkerParameters, Config, FrameParameters};
 pub use format::snapshot::{LineageRecord, Root, SnapshotRecord, Summary};
 pub use format::tree::{Content, Extent, ExtentKind, Metadata, Node, NodeKind, Subtree, Timestamp, Xattrs};
 pub use id::{
-    ChunkId, ChunkKind, Doubled, IndexId, NotAnId, ObjectName, PackId, PackKind, RepositoryId, SeriesId, SlotId,
-    SnapshotId,
+    ChunkId, ChunkKind, Doubled, GcStage, IndexId, NotAnId, ObjectName, PackId, PackKind, RepositoryId, SeriesId,
+    SlotId, SnapshotId,
 };
 pub use ops::backup::{BackupOptions, BackupReport, Mode};
 pub use ops::check::{CheckOptions, CheckReport};
@@ -171,6 +172,10 @@ pub mod internals {
     }
     pub mod id {
         pub use crate::id::*;
+    }
+    #[cfg(feature = "mutants")]
+    pub mod mutants {
+        pub use crate::mutants::{activate, is_active};
     }
     pub mod pipeline {
         pub use crate::pipeline::*;
