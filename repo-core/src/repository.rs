@@ -1,11 +1,14 @@
-//! The repository, opened: init, open, key slots, snapshots and how to select one. What verbs do with it is in `ops`.
+//! The repository, opened: init, open, key slots, snapshots and how to select one, objects described. What verbs do with it is in `ops`.
 
+mod describe;
 mod doubled;
 mod inspect;
 mod keys;
 mod open;
 mod options;
 mod snapshots;
+
+pub use describe::{ChunkDescription, FrameDescription, IndexDescription, IndexedPack, PackDescription};
 
 use std::fmt;
 use std::path::PathBuf;

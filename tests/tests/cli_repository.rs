@@ -166,10 +166,73 @@ fn list_and_cat_show_the_repositorys_own_objects() {
     assert_eq!(cli.json(&["cat", "snapshot", "latest"])[0]["id"], id.as_str());
     let nodes = &cli.json(&["cat", "tree", "latest:/source"])[0]["nodes"];
     assert_eq!(nodes[0]["name"], "a");
-    cli.run(&["cat", "pack", "zzz"]).fails(1, &["no object zzz"]);
-    cli.run(&["cat", "pack", ""]).fails(1, &["ambiguous"]);
+    cli.run(&["cat", "pack", "zzz"]).fails(1, &["no pack zzz", "hint:", "icecore list packs"]);
+    cli.run(&["cat", "pack", ""]).fails(1, &["ambiguous", "hint:", "more digits"]);
+    let index = cli.run(&["list", "index"]).succeeds().out.trim().to_owned();
+    cli.run(&["cat", "pack", &index]).fails(1, &["no pack", &index]);
     cli.run(&["cat", "snapshot"]).fails(1, &["required"]);
     cli.run(&["cat", "config", "x"]).fails(1, &["takes no id"]);
+}
+
+#[test]
+fn cat_shows_the_frames_and_chunks_of_packs_and_index_objects() {
+    let cli = Cli::new();
+    let content: Vec<u8> = (0..1000u32).flat_map(|number| *blake3::hash(&number.to_le_bytes()).as_bytes()).collect();
+    cli.write("source/a", &content);
+    let id = cli.backup(&[]);
+    let mut kinds = Vec::new();
+    let mut packs = std::collections::BTreeMap::new();
+    for line in cli.json(&["list", "packs"]) {
+        let pack = cli.json(&["cat", "pack", line["id"].as_str().expect("a string")]).remove(0);
+        assert_eq!((&pack["id"], &pack["size"], &pack["session"]), (&line["id"], &line["size"], &id.as_str().into()));
+        for chunk in pack["frames"].as_array().expect("frames").iter().flat_map(|frame| {
+            assert!(frame["length"].as_u64() <= frame["uncompressed_length"].as_u64().map(|length| length + 24));
+            frame["chunks"].as_array().expect("chunks")
+        }) {
+            let (kind, length) = (chunk["kind"].as_str().expect("a string"), chunk["length"].as_u64());
+            let blob =
+                cli.command(&["cat", "blob", chunk["id"].as_str().expect("a string")]).output().expect("it runs");
+            assert_eq!(Some(blob.stdout.len() as u64), length);
+            if kind == "data" {
+                assert_eq!((&pack["kind"], blob.stdout == content), (&"data".into(), true));
+            }
+            kinds.push(kind.to_owned());
+        }
+        packs.insert(line["id"].to_string(), pack);
+    }
+    assert!(kinds.contains(&"data".to_owned()) && kinds.contains(&"tree".to_owned()), "{kinds:?}");
+    let index = cli.run(&["list", "index"]).succeeds().out.trim().to_owned();
+    let index = cli.json(&["cat", "index", &index[..8]]).remove(0);
+    for pack in index["packs"].as_array().expect("packs") {
+        let own = packs.remove(&pack["id"].to_string()).expect("a pack that is there");
+        assert_eq!((&pack["frames"], &pack["kind"], &pack["size"]), (&own["frames"], &own["kind"], &own["size"]));
+    }
+    assert!(packs.is_empty(), "every pack is indexed");
+    cli.run(&["cat", "blob", "0a1b"]).fails(1, &["not the id of a chunk", "hint:", "64 digits"]);
+    cli.run(&["cat", "blob", &"0".repeat(64)]).fails(1, &["no chunk 0000"]);
+    cli.run(&["cat", "blob"]).fails(1, &["required"]);
+}
+
+#[test]
+fn cat_of_a_damaged_pack_or_index_object_names_it_and_prints_nothing() {
+    let cli = Cli::new();
+    cli.write("source/a", vec![3; 100_000]);
+    cli.backup(&[]);
+    for kind in ["pack", "index"] {
+        let list = if kind == "pack" { "packs" } else { "index" };
+        let id = cli.run(&["list", list]).succeeds().out.lines().next().expect("one at least").to_owned();
+        let places =
+            [format!("packs/d/{}/{id}", &id[..2]), format!("packs/m/{}/{id}", &id[..2]), format!("index/{id}")];
+        let name = places.iter().find(|name| cli.path(&format!("repo/{name}")).exists()).expect("it lies there");
+        let path = cli.path(&format!("repo/{name}"));
+        let mut bytes = fs::read(&path).expect("ours");
+        let last = bytes.len() - 100;
+        bytes[last] ^= 1;
+        fs::remove_file(&path).expect("ours");
+        fs::write(&path, bytes).expect("ours");
+        let run = cli.run(&["cat", kind, &id[..12]]).fails(1, &[name, "is damaged", "hash differs", "hint:"]);
+        assert_eq!(run.out, "");
+    }
 }
 
 #[test]
