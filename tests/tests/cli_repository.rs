@@ -175,6 +175,39 @@ fn list_and_cat_show_the_repositorys_own_objects() {
 }
 
 #[test]
+fn ids_are_taken_in_capitals_and_printed_in_lower_case() {
+    let cli = Cli::new();
+    cli.write("source/a", "one");
+    // An id without letters would prove nothing.
+    let id = std::iter::repeat_with(|| cli.backup(&[])).find(|id| id[..6].contains(char::is_alphabetic)).expect("soon");
+    let upper = id.to_uppercase();
+    for typed in [&upper[..6], &upper] {
+        for command in ["snapshots", "ls", "restore"] {
+            let more: &[&str] = if command == "restore" { &["-t", "out", "--dry-run"] } else { &[] };
+            cli.run(&[&[command, typed], more].concat()).succeeds();
+        }
+        assert_eq!(cli.json(&["cat", "snapshot", typed])[0]["id"], id.as_str());
+        assert!(cli.json(&["cat", "tree", &format!("{typed}:/source")])[0]["nodes"][0]["name"] == "a");
+        assert_eq!(cli.json(&["snapshots", typed])[0][0]["id"], id.as_str());
+    }
+    cli.run(&["dump", &upper, "source/a"]).succeeds().tells("one");
+    cli.backup(&["--parent", &upper]);
+    cli.run(&["snapshots", "FFFFFFFFFFFFFFFFFFFF"]).fails(1, &["no snapshot ffffffffffffffffffff"]);
+    for (list, word) in [("packs", "pack"), ("index", "index"), ("keys", "key")] {
+        let id = cli.run(&["list", list]).succeeds().out.lines().next().expect("one at least").to_owned();
+        for typed in [&id[..20], &id] {
+            assert_eq!(cli.json(&["cat", word, &typed.to_uppercase()])[0]["id"], id.as_str());
+        }
+    }
+    let pack = cli.run(&["list", "packs"]).succeeds().out.lines().next().expect("one at least").to_owned();
+    let blob =
+        cli.json(&["cat", "pack", &pack])[0]["frames"][0]["chunks"][0]["id"].as_str().expect("text").to_uppercase();
+    assert!(!cli.command(&["cat", "blob", &blob]).output().expect("it runs").stdout.is_empty());
+    let key = cli.json(&["key", "list"])[0][0]["id"].as_str().expect("text").to_uppercase();
+    cli.run(&["key", "remove", &key]).fails(1, &["the key in use"]);
+}
+
+#[test]
 fn cat_shows_the_frames_and_chunks_of_packs_and_index_objects() {
     let cli = Cli::new();
     let content: Vec<u8> = (0..1000u32).flat_map(|number| *blake3::hash(&number.to_le_bytes()).as_bytes()).collect();

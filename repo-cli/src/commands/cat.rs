@@ -148,7 +148,8 @@ fn config(repository: &Repository) -> Value {
 
 /// The key slot whose id begins so.
 pub fn find_key(repository: &Repository, prefix: &str) -> Outcome<KeyInfo> {
-    let mut found = repository.keys()?.into_iter().filter(|key| key.slot.to_string().starts_with(prefix));
+    let typed = prefix.to_ascii_lowercase();
+    let mut found = repository.keys()?.into_iter().filter(|key| key.slot.to_string().starts_with(&typed));
     one(found.next(), found.next(), "key", prefix)
 }
 
@@ -162,6 +163,7 @@ fn blob(context: &Context, repository: &Repository, id: &str) -> Outcome {
 }
 
 fn find_object(repository: &Repository, prefix: &str, what: &str, places: &[Prefix]) -> Outcome<ObjectName> {
+    let typed = prefix.to_ascii_lowercase();
     let mut found = Vec::new();
     for place in places {
         found.extend(
@@ -169,7 +171,7 @@ fn find_object(repository: &Repository, prefix: &str, what: &str, places: &[Pref
                 .objects(*place)?
                 .into_iter()
                 .map(|(name, _)| name)
-                .filter(|name| name.to_string().rsplit('/').next().is_some_and(|id| id.starts_with(prefix))),
+                .filter(|name| name.to_string().rsplit('/').next().is_some_and(|id| id.starts_with(&typed))),
         );
     }
     let mut found = found.into_iter();
