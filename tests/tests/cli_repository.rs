@@ -49,6 +49,38 @@ fn the_command_that_init_advises_can_be_pasted() {
 }
 
 #[test]
+fn init_makes_nothing_among_other_things() {
+    let cli = Cli::without_repository();
+    cli.write("home/letter", "Dear reader");
+    cli.write("home/deep/down", "x");
+    let init = |place: &str, key: &str| {
+        let mut command = cli.command(&["-r", place, "init", "--new-key-file", key]);
+        command.env_remove("ICECORE_KEY_FILE").run()
+    };
+    init("home", "key").fails(1, &["home is not empty: it has deep, letter", "hint:", "an empty directory"]);
+    let names = || {
+        let entries = fs::read_dir(cli.path("home")).expect("ours").map(|entry| entry.expect("ours").file_name());
+        entries.collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(names(), ["deep", "letter"].map(Into::into).into(), "nothing was made");
+    assert!(!cli.path("key").exists(), "nor a key for nothing");
+    cli.run(&["-r", "home", "backup", "--init", "--new-key-file", "key", "source"]).fails(1, &["home is not empty"]);
+    assert_eq!(names().len(), 2);
+    for name in ["more", "and more"] {
+        cli.write(&format!("home/{name}"), "x");
+    }
+    init("home", "key").fails(1, &["is not empty", " and more"]);
+    // A folder whose name we use too, with what is not ours in it.
+    cli.write("other/config/app.toml", "x");
+    init("other", "key").fails(1, &["is not empty: it has config/app.toml"]);
+    fs::create_dir_all(cli.path("disk/lost+found")).expect("ours");
+    init("disk", "key").succeeds();
+    init("disk", "second").fails(1, &["exists already"]);
+    fs::create_dir(cli.path("empty")).expect("ours");
+    init("empty", "third").succeeds();
+}
+
+#[test]
 fn help_tells_how_patterns_are_written_and_no_value_of_the_environment() {
     let cli = Cli::new();
     let run = cli.command(&["backup", "--help"]).env("ICECORE_HOST", "secluded").run().succeeds();
