@@ -44,7 +44,8 @@
 //!   options, then a [`Progress`]: [`init`](Repository::init), [`open`](Repository::open),
 //!   [`backup`](Repository::backup), [`restore`](Repository::restore), [`check`](Repository::check),
 //!   [`read`](Repository::read), [`list`](Repository::list), [`snapshots`](Repository::snapshots),
-//!   [`snapshot`](Repository::snapshot), and key slots from [`add_key`](Repository::add_key) to
+//!   [`snapshot`](Repository::snapshot), [`describe_pack`](Repository::describe_pack) and
+//!   [`describe_index`](Repository::describe_index) for those who look closer, and key slots from [`add_key`](Repository::add_key) to
 //!   [`recovery_kit`](Repository::recovery_kit).
 //! - [`Backend`]: where objects lie. [`Local`] is a directory, [`Memory`] is gone with the process; six promises make
 //!   one of your own.
@@ -133,7 +134,10 @@ pub use ops::check::{CheckOptions, CheckReport};
 pub use ops::read::StoredFile;
 pub use ops::restore::{Overwrite, RestoreOptions, RestoreReport};
 pub use progress::{Action, Event, Progress, Silent};
-pub use repository::{InitOptions, KeyInfo, KeyKind, Repository, Selector, Snapshot, SnapshotFilter, SnapshotList};
+pub use repository::{
+    ChunkDescription, FrameDescription, IndexDescription, IndexedPack, InitOptions, KeyInfo, KeyKind, PackDescription,
+    Repository, Selector, Snapshot, SnapshotFilter, SnapshotList,
+};
 pub use walk::filter::{BadPattern, Patterns};
 pub use walk::local::{LocalTree, LocalTreeOptions};
 pub use walk::reader::ReaderSource;
