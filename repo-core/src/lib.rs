@@ -117,7 +117,7 @@ mod walk;
 
 pub use bytes::Bytes;
 
-pub use backend::{Backend, Capabilities, Listed, Local, Memory, Prefix, Put, Removal, Span};
+pub use backend::{Backend, Capabilities, Limited, Listed, Local, Memory, Prefix, Put, Removal, Span};
 pub use crypto::{PasswordCost, Secret};
 pub use error::{BackendError, BackendErrorKind, Corruption, Error, Result};
 pub use format::config::{ChunkerParameters, Config, FrameParameters};
@@ -127,12 +127,14 @@ pub use id::{
     ChunkId, ChunkKind, Doubled, IndexId, NotAnId, ObjectName, PackId, PackKind, RepositoryId, SeriesId, SlotId,
     SnapshotId,
 };
-pub use ops::backup::{BackupOptions, BackupReport, Mode};
+pub use ops::backup::{Alike, BackupOptions, BackupReport, Mode};
 pub use ops::check::{CheckOptions, CheckReport};
 pub use ops::read::StoredFile;
 pub use ops::restore::{Overwrite, RestoreOptions, RestoreReport};
 pub use progress::{Action, Event, Progress, Silent};
-pub use repository::{InitOptions, KeyInfo, KeyKind, Repository, Selector, Snapshot, SnapshotFilter, SnapshotList};
+pub use repository::{
+    InitOptions, KeyInfo, KeyKind, OpenOptions, Repository, Selector, Snapshot, SnapshotFilter, SnapshotList,
+};
 pub use walk::filter::{BadPattern, Patterns};
 pub use walk::local::{LocalTree, LocalTreeOptions};
 pub use walk::reader::ReaderSource;
