@@ -97,17 +97,17 @@ pub struct Backup {
     #[arg(long)]
     with_atime: bool,
 
-    /// Take a file with another inode number as unchanged, if all else is as it was
+    /// Take a file with another inode number and change time as unchanged, if all else is as it was
     ///
-    /// For file systems that make these numbers up. A file that was replaced by another of the same size and times is then
-    /// not noticed.
+    /// For file systems that make these up, as some behind FUSE do. A file that was replaced by another of the same size
+    /// and modification time is then not noticed, until --full.
     #[arg(long, env = "ICECORE_IGNORE_INODE", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
     ignore_inode: bool,
 
     /// Take a file with another change time as unchanged, if all else is as it was
     ///
-    /// What changes a file and sets its modification time back is then not noticed: the change time is the only one that
-    /// programs cannot set.
+    /// What changes a file and sets its modification time back is then not noticed, until --full: the change time is the
+    /// only one that programs cannot set.
     #[arg(long, env = "ICECORE_IGNORE_CTIME", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
     ignore_ctime: bool,
 
@@ -249,7 +249,8 @@ impl Backup {
         options.skip_if_unchanged = self.skip_if_unchanged;
         options.verify = !context.global.no_extra_verify;
         options.ignore_inode = self.ignore_inode;
-        options.ignore_ctime = self.ignore_ctime;
+        // Where inode numbers are made up, change times are too.
+        options.ignore_ctime = self.ignore_ctime || self.ignore_inode;
         options.level = context.global.compression.level();
         options.alike = self.group_by.map(|by| {
             let mut alike = Alike::default();

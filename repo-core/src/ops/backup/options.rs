@@ -92,15 +92,15 @@ impl BackupOptions {
     }
 
     /// Takes a file with another inode number as unchanged if all else is as it was: for file systems that make
-    /// these numbers up. A file that was replaced by another of the same size, mtime and ctime is then missed.
+    /// these numbers up. A file that was replaced by another of the same size, mtime and ctime is then missed,
+    /// until a full backup reads it.
     pub fn ignore_inode(mut self) -> Self {
         self.ignore_inode = true;
         self
     }
 
     /// Takes a file with another ctime as unchanged if all else is as it was. What changes a file and sets its mtime back
-    /// is then missed, as are two changes within one tick of the clock: only ctime, which no program can set, tells of
-    /// them.
+    /// is then missed, until a full backup reads it: only ctime, which no program can set, tells of that.
     pub fn ignore_ctime(mut self) -> Self {
         self.ignore_ctime = true;
         self
