@@ -46,8 +46,8 @@
 //!   [`read`](Repository::read), [`list`](Repository::list), [`snapshots`](Repository::snapshots),
 //!   [`snapshot`](Repository::snapshot), and key slots from [`add_key`](Repository::add_key) to
 //!   [`recovery_kit`](Repository::recovery_kit).
-//! - [`Backend`]: where objects lie. [`Local`] is a directory, [`Memory`] is gone with the process; six promises make
-//!   one of your own.
+//! - [`Backend`]: where objects lie. [`Local`] is a directory, [`Memory`] is gone with the process, [`Limited`] slows
+//!   another down; six promises make one of your own.
 //! - [`Source`]: what is backed up. [`LocalTree`] is paths of this machine, [`ReaderSource`] a stream; anything with
 //!   names and contents can be one.
 //! - [`Secret`]: a password, a key file or a recovery kit.

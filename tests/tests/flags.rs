@@ -223,10 +223,10 @@ fn uploads_and_downloads_take_the_time_that_their_limits_mean() {
     let least = |limit: &[&str], arguments: &[&str]| {
         let started = Instant::now();
         cli.run(&[limit, arguments].concat()).succeeds();
-        started.elapsed() >= Duration::from_secs_f64(300.0 / 500.0)
+        started.elapsed() >= Duration::from_secs_f64(300.0 / 250.0)
     };
-    assert!(least(&["--limit-upload", "500"], &["backup", "source"]));
-    assert!(least(&["--limit-download", "500"], &["check", "--read-data"]));
+    assert!(least(&["--limit-upload", "250"], &["backup", "source"]));
+    assert!(least(&["--limit-download", "250"], &["check", "--read-data"]));
     // Lifted again.
     cli.run(&["backup", "source", "-f", "--limit-upload", "0", "--limit-download", "0"]).succeeds();
 }

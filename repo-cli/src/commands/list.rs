@@ -23,7 +23,7 @@ enum Kind {
     Packs,
     Index,
     Keys,
-    /// Known for restic's scripts: there are none
+    /// Accepted for restic's scripts: there are none
     Locks,
 }
 
