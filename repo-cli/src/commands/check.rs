@@ -21,6 +21,10 @@ pub struct Check {
     /// Read every byte and prove that it is what was stored
     #[arg(long)]
     read_data: bool,
+
+    /// Accepted for restic's scripts: a repository in a directory has no cache
+    #[arg(long, hide_short_help = true)]
+    with_cache: bool,
 }
 
 #[derive(Serialize)]
