@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod context;
 mod exit;
+mod interrupt;
 mod json;
 mod names;
 mod numbers;
