@@ -106,6 +106,7 @@ mod format;
 mod frame;
 mod id;
 mod ops;
+mod parity;
 mod pipeline;
 mod platform;
 mod progress;
@@ -171,6 +172,9 @@ pub mod internals {
     }
     pub mod id {
         pub use crate::id::*;
+    }
+    pub mod parity {
+        pub use crate::parity::*;
     }
     pub mod pipeline {
         pub use crate::pipeline::*;
