@@ -189,7 +189,8 @@ pub fn verify(pack: PackId, shards: u16, parity: &[u8]) -> Result<(), Corruption
     if parity != header.encode(shards) {
         return Err(Corruption::Malformed("second copy of its header"));
     }
-    let same = shards.chunks_exact(header.shard_length as usize).zip(&header.parity).all(|(s, hash)| shard_hash(s) == *hash);
+    let same =
+        shards.chunks_exact(header.shard_length as usize).zip(&header.parity).all(|(s, hash)| shard_hash(s) == *hash);
     if same { Ok(()) } else { Err(Corruption::Hash) }
 }
 
@@ -209,8 +210,8 @@ struct Found {
 impl Found {
     /// From whichever copy is whole. The second is counted from the end, so that shards are found even if the front is cut off.
     fn header_of(pack: PackId, object: &[u8]) -> Result<Self, Unhealed> {
-        let first = ParityHeader::decode_first(object)
-            .map(|header| Self { parity_start: header.length() as isize, header });
+        let first =
+            ParityHeader::decode_first(object).map(|header| Self { parity_start: header.length() as isize, header });
         let found = first.or_else(|problem| {
             let header = ParityHeader::decode_last(object).map_err(|_| Unhealed::NoParity(problem))?;
             let behind = header.object_length() - header.parity_offset(0);

@@ -89,7 +89,9 @@ impl Header {
         check_version(version.into())?;
         let object_type = match ObjectType::from_number(number) {
             // Their layouts are their own; here they are out of place.
-            Some(ObjectType::Parity | ObjectType::KeySlot | ObjectType::Format) => return Err(Corruption::WrongType(number)),
+            Some(ObjectType::Parity | ObjectType::KeySlot | ObjectType::Format) => {
+                return Err(Corruption::WrongType(number));
+            }
             Some(object_type) => object_type,
             None => return Err(Corruption::Unknown { field: "object type", value: number.into() }),
         };
