@@ -128,6 +128,8 @@ pub enum Prefix {
     Packs(PackKind),
     /// `index/`
     Indexes,
+    /// `parity/`
+    Parity,
     /// `snapshots/`
     Snapshots,
     /// `sessions/`
@@ -147,6 +149,7 @@ impl Prefix {
             Self::Packs(PackKind::Data) => "packs/d",
             Self::Packs(PackKind::Meta) => "packs/m",
             Self::Indexes => "index",
+            Self::Parity => "parity",
             Self::Snapshots => "snapshots",
             Self::Sessions => "sessions",
             Self::SecondCopies => "r",
@@ -162,6 +165,7 @@ impl Prefix {
             Self::Configs => matches!(name, ObjectName::Config(_)),
             Self::Packs(kind) => matches!(name, ObjectName::Pack(of, _) if *of == kind),
             Self::Indexes => matches!(name, ObjectName::Index(_)),
+            Self::Parity => matches!(name, ObjectName::Parity(..)),
             Self::Snapshots => matches!(name, ObjectName::Snapshot(_)),
             Self::Sessions => matches!(name, ObjectName::Session(_)),
             Self::SecondCopies => matches!(name, ObjectName::SecondCopy(_)),

@@ -189,6 +189,8 @@ pub enum ObjectName {
     Pack(PackKind, PackId),
     /// `index/<id>`
     Index(IndexId),
+    /// `parity/<2>/<pack>.<r>`: parity of a pack, by so many shards.
+    Parity(PackId, u16),
     /// `snapshots/<id>`
     Snapshot(SnapshotId),
     /// `sessions/<id>`
@@ -224,6 +226,7 @@ impl fmt::Display for ObjectName {
                 write!(f, "packs/{kind}/{:02x}/{id}", id.0[0])
             }
             Self::Index(id) => write!(f, "index/{id}"),
+            Self::Parity(pack, shards) => write!(f, "parity/{:02x}/{pack}.{shards:04x}", pack.0[0]),
             Self::Snapshot(id) => write!(f, "snapshots/{id}"),
             Self::Session(id) => write!(f, "sessions/{id}"),
             Self::SecondCopy(doubled) => write!(f, "r/{}", Self::from(*doubled)),
@@ -257,6 +260,14 @@ impl FromStr for ObjectName {
             "index" => Self::Index(rest.parse()?),
             "snapshots" => Self::Snapshot(rest.parse()?),
             "sessions" => Self::Session(rest.parse()?),
+            "parity" => {
+                let (shard, rest) = rest.split_once('/').ok_or(NotAnId)?;
+                let (pack, shards) = rest.split_once('.').ok_or(NotAnId)?;
+                if pack.get(..2) != Some(shard) {
+                    return Err(NotAnId);
+                }
+                Self::Parity(pack.parse()?, parse_hex(shards).map(u16::from_be_bytes).ok_or(NotAnId)?)
+            }
             "packs" => {
                 let (kind, rest) = rest.split_once('/').ok_or(NotAnId)?;
                 let (shard, id) = rest.split_once('/').ok_or(NotAnId)?;
@@ -290,6 +301,7 @@ mod tests {
             ObjectName::Pack(PackKind::Data, PackId([0xab; 32])),
             ObjectName::Pack(PackKind::Meta, PackId([0; 32])),
             ObjectName::Index(IndexId([3; 32])),
+            ObjectName::Parity(PackId([0xab; 32]), 0x0102),
             ObjectName::Snapshot(snapshot),
             ObjectName::Session(snapshot),
             ObjectName::SecondCopy(Doubled::Format),

@@ -62,6 +62,7 @@ fn object_names() {
         format!("packs/d/ab/{id}"),
         format!("packs/m/ab/{id}"),
         format!("index/{id}"),
+        format!("parity/ab/{id}.000b"),
         format!("snapshots/{}", &id[..32]),
         format!("sessions/{}", &id[..32]),
         format!("r/snapshots/{}", &id[..32]),

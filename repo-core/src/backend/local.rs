@@ -18,11 +18,12 @@ use crate::platform::files::{FileOperations, FoundKind, SystemFiles, no_such_ope
 use crate::platform::host;
 
 /// The folders below the root, parents before children; the shards of the packs come on top.
-const FOLDERS: [&str; 15] = [
+const FOLDERS: [&str; 16] = [
     "keys",
     "keyring",
     "config",
     "index",
+    "parity",
     "snapshots",
     "sessions",
     "packs",
@@ -431,6 +432,8 @@ fn is_shard(name: &str) -> bool {
     match name.rsplit_once('/') {
         Some(("packs/d", digits)) => shard_of(PackKind::Data, digits) == Some(true),
         Some(("packs/m", digits)) => shard_of(PackKind::Meta, digits) == Some(true),
+        // By the same two digits; made when the first is put there, since many repositories have none.
+        Some(("parity", digits)) => is_shard(&format!("packs/d/{digits}")),
         _ => false,
     }
 }
@@ -474,8 +477,8 @@ mod tests {
                 assert!(parent(&local.path(&name)).is_dir(), "{name}");
             }
         }
-        assert!(is_folder("packs/m/0a") && is_folder("r/keys") && is_folder("tmp"));
-        for name in ["packs/m/0A", "packs/m/+a", "packs/x/00", "packs/m/000", "packs/m/0a/00", "r/packs", ""] {
+        assert!(is_folder("packs/m/0a") && is_folder("parity/0a") && is_folder("r/keys") && is_folder("tmp"));
+        for name in ["packs/m/0A", "parity/0A", "packs/m/+a", "packs/x/00", "packs/m/000", "packs/m/0a/00", "r/packs", ""] {
             assert!(!is_folder(name), "{name}");
         }
     }
