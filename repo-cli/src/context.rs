@@ -96,7 +96,7 @@ impl Context {
     }
 
     /// Makes a repository.
-    pub fn init(&self, new: &NewSecret, label: String) -> Outcome<Made> {
+    pub fn init(&self, new: &NewSecret, label: String, parity_percent: Option<u8>) -> Outcome<Made> {
         let backend = self.backend()?;
         // Before a new password is thought of.
         if backend.get(&ObjectName::Format, Span::All).is_ok() {
@@ -105,6 +105,7 @@ impl Context {
         let made = secrets::for_new_repository(&self.global, new)?;
         let mut options = InitOptions::default();
         options.label = label;
+        options.parity_percent = parity_percent;
         if let Some(level) = self.global.compression.level() {
             options.level = level;
         }

@@ -27,6 +27,7 @@ pub enum Task {
     Backup,
     Restore,
     Check,
+    Repair,
 }
 
 /// Hears a verb.
@@ -151,6 +152,7 @@ impl<'o> Reporter<'o> {
                 Task::Backup => "archival",
                 Task::Restore => "restore",
                 Task::Check => "check",
+                Task::Repair => "repair",
             };
             let message = format!("{}: {message}", path.display());
             let item = json::text(path.as_os_str().as_encoded_bytes());
@@ -222,7 +224,7 @@ impl<'o> Reporter<'o> {
         }
         // A check goes through packs, not through files.
         let counted = |files: u64, bytes: u64| match self.task {
-            Task::Check => numbers::size(bytes),
+            Task::Check | Task::Repair => numbers::size(bytes),
             _ => format!("{} {}", numbers::count(files, "file"), numbers::size(bytes)),
         };
         line += &format!("  {}", counted(files, bytes));
@@ -259,7 +261,7 @@ impl<'o> Reporter<'o> {
                 bytes_restored: self.bytes_done().saturating_sub(self.counts.unchanged_bytes.load(Relaxed)),
                 bytes_skipped: self.counts.unchanged_bytes.load(Relaxed),
             }),
-            Task::Backup | Task::Check => self.output.json_now(&Status {
+            Task::Backup | Task::Check | Task::Repair => self.output.json_now(&Status {
                 message_type: "status",
                 seconds_elapsed,
                 seconds_remaining: self.remaining(percent_done).map_or(0, |remaining| remaining.as_secs()),

@@ -44,7 +44,7 @@
 //!   options, then a [`Progress`]: [`init`](Repository::init), [`open`](Repository::open),
 //!   [`backup`](Repository::backup), [`restore`](Repository::restore), [`check`](Repository::check),
 //!   [`read`](Repository::read), [`list`](Repository::list), [`snapshots`](Repository::snapshots),
-//!   [`snapshot`](Repository::snapshot), and key slots from [`add_key`](Repository::add_key) to
+//!   [`snapshot`](Repository::snapshot), [`repair_parity`](Repository::repair_parity), and key slots from [`add_key`](Repository::add_key) to
 //!   [`recovery_kit`](Repository::recovery_kit).
 //! - [`Backend`]: where objects lie. [`Local`] is a directory, [`Memory`] is gone with the process; six promises make
 //!   one of your own.
@@ -131,6 +131,7 @@ pub use id::{
 pub use ops::backup::{BackupOptions, BackupReport, Mode};
 pub use ops::check::{CheckOptions, CheckReport};
 pub use ops::read::StoredFile;
+pub use ops::repair::parity::{ParityOptions, ParityReport, Unhealed};
 pub use ops::restore::{Overwrite, RestoreOptions, RestoreReport};
 pub use progress::{Action, Event, Progress, Silent};
 pub use repository::{InitOptions, KeyInfo, KeyKind, Repository, Selector, Snapshot, SnapshotFilter, SnapshotList};

@@ -6,4 +6,5 @@ pub mod check;
 pub mod list;
 mod lookup;
 pub mod read;
+pub mod repair;
 pub mod restore;

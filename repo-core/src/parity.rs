@@ -28,6 +28,9 @@ const PARITY_SHARDS_MIN: u64 = 2;
 /// So memory does not grow with the pack, and stays in the processor's cache.
 const COLUMN_BYTES: usize = 2 << 20;
 
+/// No parity object is longer: as many shards of parity as a pack may have, and the tables.
+pub const OBJECT_BYTES_MAX: u64 = 2 * crate::format::OBJECT_BYTES_MAX;
+
 const CHECKED: &str = "counts and lengths of shards are within the code's bounds";
 
 /// Why a pack was not brought back. Nothing was changed.
@@ -111,6 +114,11 @@ fn encode_shards(pack: PackId, bytes: &[u8], shard_length: u32, count: u16) -> V
         parity: parity.chunks_exact(length).map(shard_hash).collect(),
     };
     header.encode(&parity)
+}
+
+/// How long the pack is, by its parity object; `None` if neither copy of its header is whole. Not proven.
+pub fn pack_length(pack: PackId, parity: &[u8]) -> Option<u64> {
+    Found::header_of(pack, parity).ok().map(|found| found.header.pack_length)
 }
 
 /// Brings a pack back from what is stored of it, which may be damaged, cut short, too long, or nothing, and from its parity

@@ -8,6 +8,7 @@ use crate::args::with_exit_codes;
 use crate::context::{Context, Made};
 use crate::exit::Outcome;
 use crate::names;
+use crate::numbers;
 use crate::secrets::NewSecret;
 
 /// Make a new, empty repository.
@@ -23,6 +24,10 @@ pub struct Init {
     /// What `key list` shows of the first key [default: user@host]
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
+
+    /// Percent of parity that packs get, 0 to 100, by which damaged ones can be brought back [default: 2 in a directory]
+    #[arg(long, value_name = "N", value_parser = numbers::parse_percent)]
+    parity: Option<u8>,
 }
 
 #[derive(Serialize)]
@@ -35,7 +40,7 @@ struct Initialized {
 impl Init {
     pub fn run(self, context: &Context) -> Outcome {
         let label = self.label.unwrap_or_else(default_label);
-        let made = context.init(&self.new, label)?;
+        let made = context.init(&self.new, label, self.parity)?;
         tell(context, &made)
     }
 }

@@ -478,7 +478,9 @@ mod tests {
             }
         }
         assert!(is_folder("packs/m/0a") && is_folder("parity/0a") && is_folder("r/keys") && is_folder("tmp"));
-        for name in ["packs/m/0A", "parity/0A", "packs/m/+a", "packs/x/00", "packs/m/000", "packs/m/0a/00", "r/packs", ""] {
+        for name in
+            ["packs/m/0A", "parity/0A", "packs/m/+a", "packs/x/00", "packs/m/000", "packs/m/0a/00", "r/packs", ""]
+        {
             assert!(!is_folder(name), "{name}");
         }
     }

@@ -228,7 +228,10 @@ mod tests {
             assert_eq!(changed.with_parity_percent(0).extensions, others);
         }
         for bytes in [vec![0], vec![101], vec![], vec![2, 0]] {
-            assert_eq!(with(|config| config.extensions = vec![(1, bytes)]), Err(Corruption::Malformed("percent of parity")));
+            assert_eq!(
+                with(|config| config.extensions = vec![(1, bytes)]),
+                Err(Corruption::Malformed("percent of parity"))
+            );
         }
     }
 
