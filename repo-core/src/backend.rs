@@ -4,15 +4,18 @@
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::error::BackendError;
 use crate::id::{ObjectName, PackKind};
 
+mod limit;
 mod local;
 mod memory;
 
+pub use limit::Limited;
 pub use local::Local;
 pub use memory::Memory;
 
@@ -61,6 +64,12 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// Calls `each` for every name below `prefix`, in no order, until it breaks.
     fn list(&self, prefix: Prefix, each: &mut dyn FnMut(Listed) -> ControlFlow<()>) -> Result<(), BackendError>;
+
+    /// How long ago an object got its name, by the place's own clock; `None` where the place cannot tell. Decides only how
+    /// soon a silent writer is given up, never what is safe.
+    fn age(&self, _name: &ObjectName) -> Result<Option<Duration>, BackendError> {
+        Ok(None)
+    }
 
     /// Removes an object.
     fn remove(&self, name: &ObjectName) -> Result<Removal, BackendError>;
@@ -128,12 +137,18 @@ pub enum Prefix {
     Packs(PackKind),
     /// `index/`
     Indexes,
-    /// `parity/`
-    Parity,
     /// `snapshots/`
     Snapshots,
-    /// `sessions/`
+    /// `sessions/`: sessions and their renewals.
     Sessions,
+    /// `gc/`
+    Gc,
+    /// `forgotten/`
+    Forgotten,
+    /// `damaged/`
+    Damaged,
+    /// `parity/`
+    Parity,
     /// `r/`
     SecondCopies,
 }
@@ -149,9 +164,12 @@ impl Prefix {
             Self::Packs(PackKind::Data) => "packs/d",
             Self::Packs(PackKind::Meta) => "packs/m",
             Self::Indexes => "index",
-            Self::Parity => "parity",
             Self::Snapshots => "snapshots",
             Self::Sessions => "sessions",
+            Self::Gc => "gc",
+            Self::Forgotten => "forgotten",
+            Self::Damaged => "damaged",
+            Self::Parity => "parity",
             Self::SecondCopies => "r",
         }
     }
@@ -165,9 +183,12 @@ impl Prefix {
             Self::Configs => matches!(name, ObjectName::Config(_)),
             Self::Packs(kind) => matches!(name, ObjectName::Pack(of, _) if *of == kind),
             Self::Indexes => matches!(name, ObjectName::Index(_)),
-            Self::Parity => matches!(name, ObjectName::Parity(..)),
             Self::Snapshots => matches!(name, ObjectName::Snapshot(_)),
-            Self::Sessions => matches!(name, ObjectName::Session(_)),
+            Self::Sessions => matches!(name, ObjectName::Session(_) | ObjectName::Renewal(..)),
+            Self::Gc => matches!(name, ObjectName::Gc(..)),
+            Self::Forgotten => matches!(name, ObjectName::Forgotten(_)),
+            Self::Damaged => matches!(name, ObjectName::Damaged(..)),
+            Self::Parity => matches!(name, ObjectName::Parity(..)),
             Self::SecondCopies => matches!(name, ObjectName::SecondCopy(_)),
         }
     }

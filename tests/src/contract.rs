@@ -9,7 +9,7 @@ use std::thread;
 
 use repo_core::internals::backend::Backend;
 use repo_core::{
-    Doubled, IndexId, Listed, ObjectName, PackId, PackKind, Prefix, Put, Removal, SlotId, SnapshotId, Span,
+    Doubled, GcStage, IndexId, Listed, ObjectName, PackId, PackKind, Prefix, Put, Removal, SlotId, SnapshotId, Span,
 };
 
 /// As many writers of one name at once, and as often, as `init` probes with (docs/format.md).
@@ -56,9 +56,14 @@ pub fn names() -> Vec<ObjectName> {
         ObjectName::Pack(PackKind::Data, PackId([0; 32])),
         ObjectName::Pack(PackKind::Meta, PackId([0xff; 32])),
         ObjectName::Index(IndexId([3; 32])),
-        ObjectName::Parity(PackId([0xab; 32]), 11),
         ObjectName::Snapshot(snapshot),
         ObjectName::Session(snapshot),
+        ObjectName::Renewal(snapshot, 1),
+        ObjectName::Gc(7, GcStage::Mark),
+        ObjectName::Gc(7, GcStage::Done),
+        ObjectName::Forgotten(snapshot),
+        ObjectName::Damaged(PackId([0xab; 32]), 0),
+        ObjectName::Parity(PackId([0xab; 32]), 2),
         ObjectName::SecondCopy(Doubled::Format),
         ObjectName::SecondCopy(Doubled::KeySlot(SlotId([1; 16]))),
         ObjectName::SecondCopy(Doubled::Keyring(1)),
@@ -185,9 +190,12 @@ fn each_prefix_lists_its_own(backend: &dyn Backend) {
         (Prefix::Packs(PackKind::Data), "packs/d/"),
         (Prefix::Packs(PackKind::Meta), "packs/m/"),
         (Prefix::Indexes, "index/"),
-        (Prefix::Parity, "parity/"),
         (Prefix::Snapshots, "snapshots/"),
         (Prefix::Sessions, "sessions/"),
+        (Prefix::Gc, "gc/"),
+        (Prefix::Forgotten, "forgotten/"),
+        (Prefix::Damaged, "damaged/"),
+        (Prefix::Parity, "parity/"),
         (Prefix::SecondCopies, "r/"),
     ];
     for (prefix, text) in prefixes {

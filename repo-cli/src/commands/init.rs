@@ -28,6 +28,9 @@ pub struct Init {
     /// Percent of parity that packs get, 0 to 100, by which damaged ones can be brought back [default: 2 in a directory]
     #[arg(long, value_name = "N", value_parser = numbers::parse_percent)]
     parity: Option<u8>,
+    /// Accepted for restic's scripts: there is one format, which no number of restic's means
+    #[arg(long, value_name = "VERSION", hide_short_help = true, value_parser = ["stable", "latest", "1", "2"])]
+    repository_version: Option<String>,
 }
 
 #[derive(Serialize)]

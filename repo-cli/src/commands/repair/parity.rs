@@ -52,9 +52,8 @@ impl Parity {
         let mut options = ParityOptions::new();
         options.percent = self.set;
         options.read_packs = self.read_all_packs;
-        let reporter = Reporter::new(&context.output, Task::Repair)?;
-        let result = repository.repair_parity(&options, &reporter);
-        reporter.finish();
+        let mut reporter = Reporter::new(&context.output, Task::Repair)?;
+        let result = reporter.watch(|reporter| repository.repair_parity(&options, reporter));
         let report =
             result.map_err(|error| Failure::from_verb(error, "what was done stays; run it again for the rest"))?;
         tell(context, &report)?;
