@@ -129,6 +129,10 @@ pub use id::{
 };
 pub use ops::backup::{BackupOptions, BackupReport, Mode};
 pub use ops::check::{CheckOptions, CheckReport};
+pub use ops::forget::calendar::{CalendarSpan, NotASpan, Period};
+pub use ops::forget::group::{GroupBy, GroupKey};
+pub use ops::forget::guard::{Guard, Uncounted};
+pub use ops::forget::policy::{Candidate, Count, Decision, Policy, Reason, Zone};
 pub use ops::read::StoredFile;
 pub use ops::restore::{Overwrite, RestoreOptions, RestoreReport};
 pub use progress::{Action, Event, Progress, Silent};
