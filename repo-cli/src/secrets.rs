@@ -157,7 +157,12 @@ fn read(origin: &Origin) -> Outcome<Secret> {
             let contents = read_small(path, "reading the recovery kit")?;
             let text = std::str::from_utf8(&contents)
                 .map_err(|_| Failure::told(format!("{} is no text", names::path(path))))?;
-            return Ok(Secret::from_recovery_kit(text)?);
+            return Secret::from_recovery_kit(text).map_err(|error| {
+                Failure::with_hint(
+                    format!("{}: {error}", names::path(path)),
+                    "compare it with the paper: five lines of 16 digits 0-9 and letters A-Z, of which I, L, O and U are none",
+                )
+            });
         }
         Origin::PasswordFile(path) => trimmed(&decoded(read_small(path, "reading the password file")?)),
         Origin::PasswordCommand(command) => trimmed(&run(command)?),

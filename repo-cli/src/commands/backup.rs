@@ -204,6 +204,9 @@ impl Backup {
                 paths.extend(sources::read_list(list, format)?);
             }
         }
+        if !self.stdin_from_command && paths.iter().any(|path| path == Path::new("-") && !path.exists()) {
+            return Err(Failure::with_hint("there is no file -", "--stdin stores standard input"));
+        }
         match paths.is_empty() && !self.stdin {
             true => Err(Failure::with_hint("nothing to back up", "name files or directories, or use --stdin")),
             false => Ok(paths),

@@ -182,17 +182,43 @@ fn list(context: &Context) -> Outcome {
     table.print(&context.output)
 }
 
+/// A recovery kit as JSON: its text, or where that was written to.
+#[derive(Serialize)]
+struct KitShape<'k> {
+    message_type: &'static str,
+    repository: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kit: Option<&'k str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+}
+
 fn export(context: &Context, target: Option<PathBuf>) -> Outcome {
-    let kit = context.open()?.recovery_kit();
+    let repository = context.open()?;
+    let kit = repository.recovery_kit();
+    let shape = KitShape {
+        message_type: "recovery_kit",
+        repository: repository.id().to_string(),
+        kit: target.is_none().then_some(kit.as_str()),
+        target: target.as_ref().map(|path| path.to_string_lossy().into_owned()),
+    };
     match target {
         Some(path) => {
             let failed = |error| Failure::file("writing the recovery kit to", &path, &error);
             let mut file = system::create_private_file(&path).map_err(failed)?;
             file.write_all(kit.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
         }
+        None if context.output.is_json() => {}
         None => context.output.raw(|out| Ok(out.write_all(kit.as_bytes())?))?,
     }
-    if context.output.verbosity() > 0 && !context.output.is_json() {
+    if context.output.is_json() {
+        // Straight to the output: a string of it in between would leave a copy of the key in memory.
+        return context.output.raw(|out| {
+            serde_json::to_writer(&mut *out, &shape).map_err(std::io::Error::from)?;
+            Ok(out.write_all(b"\n")?)
+        });
+    }
+    if context.output.verbosity() > 0 {
         context
             .output
             .error_line("Whoever has this text and the repository can read everything: print it, keep it safe,");

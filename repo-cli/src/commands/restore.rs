@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use repo_core::{Overwrite, RestoreOptions, RestoreReport, system};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::args::with_exit_codes;
 use crate::context::Context;
@@ -110,6 +111,16 @@ impl Restore {
             Failure::from_verb(error, "what was restored so far is in the target; the same command goes on from there")
         })?;
         self.print(context, &reporter, &report)?;
+        if report.total_files == 0 && report.problems == 0 && !options.include.is_empty() {
+            // Said even with --quiet: a script that mistyped a pattern would take nothing for everything.
+            let message = "--include let nothing in: nothing was restored";
+            match context.output.is_json() {
+                true => context.output.error_json(&json!({ "message_type": "note", "message": message })),
+                false => context.output.error_line(&format!(
+                    "warning: {message}; `icecore ls ID` shows the names, and a pattern that begins with / is a whole path"
+                )),
+            }
+        }
         match report.problems {
             0 => Ok(()),
             problems => {

@@ -18,7 +18,7 @@ use crate::pipeline::{self, Budget, Pool};
 use crate::platform::host;
 use crate::progress::{Event, Progress};
 use crate::repository::{Repository, Snapshot};
-use crate::store::{Sealing, Session, Store, Stored, WriterOptions};
+use crate::store::{Sealing, Session, SessionKind, Store, Stored, WriterOptions};
 use crate::walk::Source;
 
 use assembly::{Assembly, Totals};
@@ -201,7 +201,7 @@ impl<'r> Run<'r> {
         // Registered before the store is looked at, so that nobody takes away what this run will rely on.
         let session = match options.dry_run {
             true => None,
-            false => Some(Session::register(&inner.backend, &inner.keys, &options.program)?),
+            false => Some(Session::register(&inner.backend, &inner.keys, SessionKind::Backup, &options.program)?),
         };
         let store = repository.fresh_store()?;
         let lineage = Lineage::find(repository, source, options)?;

@@ -3,6 +3,7 @@
 //! Init's order: key slot, keyring, config, and last `format`, from which on the repository exists. A crash before
 //! that leaves what the next init with the same secret completes.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::keys::{self, NewSlot, slot_kind};
 use super::{InitOptions, Inner, Repository, default_threads, doubled};
-use crate::backend::{Backend, Prefix, Put, Span};
+use crate::backend::{Backend, Listed, Prefix, Put, Span};
 use crate::crypto::{self, Keys, Secret};
 use crate::error::{Corruption, Error, Result};
 use crate::format::FORMAT_VERSION;
@@ -36,10 +37,11 @@ struct Unlocked {
 }
 
 impl Repository {
-    /// Makes a repository. Its place must be empty, or hold what an interrupted init with the same secret left.
+    /// Makes a repository. Its place must be empty, or hold what an interrupted init with the same secret left. The
+    /// `lost+found` of a file system's own root does not count.
     ///
     /// # Errors
-    /// [`Error::RepositoryExists`]; [`Error::Usage`] for parameters out of bounds; backend errors.
+    /// [`Error::RepositoryExists`]; [`Error::NotEmpty`], with nothing made; [`Error::Usage`] for parameters out of bounds; backend errors.
     ///
     /// # Example
     /// ```
@@ -60,6 +62,9 @@ impl Repository {
     /// ```
     pub fn init(backend: Arc<dyn Backend>, secret: &Secret, options: &InitOptions) -> Result<Self> {
         let config = new_config(options, backend.as_ref())?;
+        if is_missing_marker(backend.as_ref()) {
+            refuse_other_things(backend.as_ref())?;
+        }
         backend.prepare()?;
         if read_marker(backend.as_ref()).map_or_else(|error| !is_missing(&error), |_| true) {
             return Err(Error::RepositoryExists { place: backend.place() });
@@ -132,6 +137,38 @@ impl Repository {
                 store: Mutex::new(None),
             }),
         })
+    }
+}
+
+fn is_missing_marker(backend: &dyn Backend) -> bool {
+    read_marker(backend).is_err_and(|error| is_missing(&error))
+}
+
+/// Folders of objects strewn among someone's files would be hard to gather again, and a repository that is removed one day
+/// could take the files with it. What an init left that was cut off has names of ours, and is no hindrance.
+fn refuse_other_things(backend: &dyn Backend) -> Result<()> {
+    /// Enough to see whose place it is.
+    const NAMED: usize = 3;
+    let mut found = Vec::new();
+    let listed = backend.list(Prefix::All, &mut |listed| {
+        match listed {
+            // Made by mkfs in the root of ext file systems, and by nobody else.
+            Listed::Foreign { name } if name != "lost+found" => found.push(name),
+            _ => {}
+        }
+        if found.len() > NAMED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    match listed {
+        // Not made yet.
+        Err(error) if error.is_absent() => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(()) if found.is_empty() => Ok(()),
+        Ok(()) => {
+            let more = found.len() > NAMED;
+            found.truncate(NAMED);
+            found.sort_unstable();
+            Err(Error::NotEmpty { place: backend.place(), found, more })
+        }
     }
 }
 

@@ -244,13 +244,15 @@ impl<'s> Sealing<'s> {
     pub fn finish(&self, root: Root, view: &Index) -> Result<DurableTree> {
         self.failure.check()?;
         let mut rows = std::mem::take(&mut *lock(&self.rows));
+        // What is condemned is about to go: this tree does not use it.
+        let unindexed = || view.report().unindexed.iter().filter(|(row, _)| !view.is_condemned(&row.id));
         if !self.options.dry_run {
-            for (row, _) in &view.report().unindexed {
+            for (row, _) in unindexed() {
                 // It was listed, but its writer may have died before its name was durable (invariant 2).
                 self.store.backend().make_durable(&ObjectName::Pack(row.kind, row.id))?;
             }
         }
-        rows.extend(view.report().unindexed.iter().cloned());
+        rows.extend(unindexed().cloned());
         self.write_index(rows)?;
         Ok(DurableTree { root })
     }

@@ -215,6 +215,7 @@ impl<'r> Walker<'r> {
         depth: usize,
     ) -> Walk<Option<Level<'r>>> {
         let before = before.filter(|node| node.metadata.kind == NodeKind::Directory);
+        let mut is_told = false;
         let below = if depth >= DEPTH_MAX {
             let error = std::io::Error::other("deeper than 4096 directories");
             self.problem(Unreadable { name: entry.name.clone(), during: "descending", error })?;
@@ -224,6 +225,7 @@ impl<'r> Walker<'r> {
                 Ok(below) => Some(below),
                 Err(error) => {
                     self.problem(Unreadable { name: entry.name.clone(), during: "reading the directory", error })?;
+                    is_told = true;
                     None
                 }
             }
@@ -235,6 +237,11 @@ impl<'r> Walker<'r> {
             Some(node) => {
                 metadata.flags = node.metadata.flags;
                 Attributes::Known(node.xattrs.clone())
+            }
+            // Who may not open it may not ask for its attributes either: one entry, one problem.
+            None if is_told => {
+                let details = directory.details(&entry).unwrap_or_default();
+                Attributes::Read(Details { problems: Vec::new(), ..details })
             }
             None => Attributes::Read(self.details(directory, &entry)?),
         };
