@@ -10,9 +10,11 @@ use bytes::Bytes;
 use crate::error::BackendError;
 use crate::id::{ObjectName, PackKind};
 
+mod limit;
 mod local;
 mod memory;
 
+pub use limit::Limited;
 pub use local::Local;
 pub use memory::Memory;
 

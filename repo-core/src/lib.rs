@@ -47,8 +47,8 @@
 //!   [`snapshot`](Repository::snapshot), [`describe_pack`](Repository::describe_pack) and
 //!   [`describe_index`](Repository::describe_index) for those who look closer, and key slots from [`add_key`](Repository::add_key) to
 //!   [`recovery_kit`](Repository::recovery_kit).
-//! - [`Backend`]: where objects lie. [`Local`] is a directory, [`Memory`] is gone with the process; six promises make
-//!   one of your own.
+//! - [`Backend`]: where objects lie. [`Local`] is a directory, [`Memory`] is gone with the process, [`Limited`] slows
+//!   another down; six promises make one of your own.
 //! - [`Source`]: what is backed up. [`LocalTree`] is paths of this machine, [`ReaderSource`] a stream; anything with
 //!   names and contents can be one.
 //! - [`Secret`]: a password, a key file or a recovery kit.
@@ -119,7 +119,7 @@ mod walk;
 
 pub use bytes::Bytes;
 
-pub use backend::{Backend, Capabilities, Listed, Local, Memory, Prefix, Put, Removal, Span};
+pub use backend::{Backend, Capabilities, Limited, Listed, Local, Memory, Prefix, Put, Removal, Span};
 pub use crypto::{PasswordCost, Secret};
 pub use error::{BackendError, BackendErrorKind, Corruption, Error, Result};
 pub use format::config::{ChunkerParameters, Config, FrameParameters};
@@ -129,7 +129,7 @@ pub use id::{
     ChunkId, ChunkKind, Doubled, GcStage, IndexId, NotAnId, ObjectName, PackId, PackKind, RepositoryId, SeriesId,
     SlotId, SnapshotId,
 };
-pub use ops::backup::{BackupOptions, BackupReport, Mode};
+pub use ops::backup::{Alike, BackupOptions, BackupReport, Mode};
 pub use ops::check::{CheckOptions, CheckReport};
 pub use ops::forget::calendar::{CalendarSpan, NotASpan, Period};
 pub use ops::forget::group::{GroupBy, GroupKey};
@@ -139,8 +139,8 @@ pub use ops::read::StoredFile;
 pub use ops::restore::{Overwrite, RestoreOptions, RestoreReport};
 pub use progress::{Action, Event, Progress, Silent};
 pub use repository::{
-    ChunkDescription, FrameDescription, IndexDescription, IndexedPack, InitOptions, KeyInfo, KeyKind, PackDescription,
-    Repository, Selector, Snapshot, SnapshotFilter, SnapshotList,
+    ChunkDescription, FrameDescription, IndexDescription, IndexedPack, InitOptions, KeyInfo, KeyKind, OpenOptions,
+    PackDescription, Repository, Selector, Snapshot, SnapshotFilter, SnapshotList,
 };
 pub use walk::filter::{BadPattern, Patterns};
 pub use walk::local::{LocalTree, LocalTreeOptions};

@@ -66,6 +66,15 @@ pub struct InitOptions {
     pub label: String,
 }
 
+/// How a repository is opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OpenOptions {
+    /// The first digits of the key slot that is tried first. One that is not there, or is not the secret's, is passed
+    /// over.
+    pub key_hint: Option<String>,
+}
+
 /// A key slot, as `key list` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -40,6 +40,7 @@ impl DurableTree {
 #[derive(Debug, Clone, Copy)]
 pub struct WriterOptions {
     pub threads: usize,
+    /// zstd's, 1 to 19; 0: data is not compressed, and metadata at level 1.
     pub level: i32,
     /// Open every frame again before it leaves.
     pub verify: bool,
@@ -279,10 +280,12 @@ impl SealWorker<'_, '_> {
         let sealing = self.sealing;
         match job.kind {
             PackKind::Data => {
+                self.codec.store_raw(sealing.options.level == 0);
                 let full = sealing.push(&mut self.data, PackKind::Data, &mut self.codec, &parts, raw)?;
                 full.map_or(Ok(()), |pack| self.close(pack))
             }
             PackKind::Meta => {
+                self.codec.store_raw(false);
                 let full = sealing.push(&mut lock(&sealing.meta), PackKind::Meta, &mut self.codec, &parts, raw)?;
                 full.map_or(Ok(()), |pack| self.close(pack))
             }
