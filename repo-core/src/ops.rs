@@ -8,3 +8,4 @@ pub mod list;
 mod lookup;
 pub mod read;
 pub mod restore;
+pub mod tag;

@@ -7,7 +7,12 @@ mod inspect;
 mod keys;
 mod open;
 mod options;
+mod republish;
 mod snapshots;
+mod witness;
+
+pub(crate) use republish::Old;
+pub(crate) use witness::Witness;
 
 pub use describe::{ChunkDescription, FrameDescription, IndexDescription, IndexedPack, PackDescription};
 

@@ -3,6 +3,7 @@
 
 mod list;
 mod read;
+mod references;
 mod write;
 
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod tests;
 
 pub use list::{ContentBuilder, Extents, extents};
 pub use read::{Nodes, find, nodes};
+pub use references::{Visitor, references};
 pub use write::TreeBuilder;
 
 use crate::error::Result;

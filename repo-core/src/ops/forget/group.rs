@@ -1,6 +1,7 @@
 //! Groups of snapshots, to each of which a policy is applied alone.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::format::snapshot::SnapshotRecord;
 use crate::id::SeriesId;
@@ -75,6 +76,21 @@ impl GroupBy {
             groups.entry(self.key(&snapshot.record)).or_default().push(snapshot);
         }
         groups
+    }
+}
+
+impl fmt::Display for GroupKey {
+    /// `host [h], tags [t], paths [/a, /b]`. Names may hold anything; who shows them escapes them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts = |paths: &Vec<Vec<u8>>| {
+            paths.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect::<Vec<_>>().join(", ")
+        };
+        let host = self.host.as_ref().map(|host| format!("host [{host}]"));
+        let tags = self.tags.as_ref().map(|tags| format!("tags [{}]", tags.join(", ")));
+        let paths = self.paths.as_ref().map(|paths| format!("paths [{}]", texts(paths)));
+        let series = self.series.map(|series| format!("series {series}"));
+        let parts: Vec<String> = [host, tags, paths, series].into_iter().flatten().collect();
+        f.write_str(&if parts.is_empty() { "all".to_owned() } else { parts.join(", ") })
     }
 }
 

@@ -93,15 +93,15 @@ impl Guard {
 
     /// Why this snapshot does not count at this time; `None`: it does.
     pub fn objection(&self, snapshot: &Candidate, horizon_ns: i64) -> Option<Uncounted> {
-        let Some(stored_ns) = snapshot.stored_ns else { return Some(Uncounted::Unwitnessed) };
-        // The id's time is 48 bits of milliseconds: more than 64 bits of nanoseconds.
-        let id_ns = i128::from(snapshot.id.started_ms()) * 1_000_000;
-        let times = [i128::from(snapshot.time_ns), i128::from(stored_ns), id_ns];
+        const MS: i128 = 1_000_000;
+        let Some(stored_ms) = snapshot.stored_ms else { return Some(Uncounted::Unwitnessed) };
+        let stored_ns = i128::from(stored_ms) * MS;
+        let times = [i128::from(snapshot.time_ns), stored_ns, i128::from(snapshot.begun_ms) * MS];
         let apart = times.iter().max().expect("three") - times.iter().min().expect("three");
         if apart > i128::from(self.tolerance_ns) {
             return Some(Uncounted::Disputed);
         }
-        let age = i128::from(horizon_ns) - i128::from(stored_ns);
+        let age = i128::from(horizon_ns) - stored_ns;
         (age < i128::from(self.min_age_ns)).then_some(Uncounted::Young)
     }
 }

@@ -76,7 +76,7 @@ pub struct Policy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Candidate {
-    /// Its name, which holds a time.
+    /// Its name.
     pub id: SnapshotId,
     /// Its time, in nanoseconds since 1970 UTC: when its reading began.
     pub time_ns: i64,
@@ -86,8 +86,10 @@ pub struct Candidate {
     pub tags: Vec<String>,
     /// Kept whatever the rules say.
     pub pinned: bool,
-    /// When the storage says that it was written, if it does.
-    pub stored_ns: Option<i64>,
+    /// The time in its name, in milliseconds since 1970 UTC; of one that was retagged, the time in its first name.
+    pub begun_ms: u64,
+    /// When the storage says that it was first written, in milliseconds since 1970 UTC, if it does.
+    pub stored_ms: Option<u64>,
 }
 
 /// Why a snapshot is kept. `Display` is restic's wording, where restic has the rule.
@@ -142,16 +144,23 @@ pub fn empties(decisions: &[Decision]) -> bool {
 }
 
 impl Candidate {
-    /// Of a snapshot's record, and the time at which the storage says that it was written.
-    pub fn new(record: &SnapshotRecord, stored_ns: Option<i64>) -> Self {
+    /// Of a snapshot's record. No storage has said anything yet.
+    pub fn new(record: &SnapshotRecord) -> Self {
         Self {
             id: record.id,
             time_ns: record.start_ns,
             zone_minutes: record.zone_minutes,
             tags: record.tags.clone(),
             pinned: record.flags & FLAG_PINNED != 0,
-            stored_ns,
+            begun_ms: record.id.started_ms(),
+            stored_ms: None,
         }
+    }
+
+    /// With what others than its writer say: the time in the name under which it was first published, and when the storage
+    /// says that this was, in milliseconds since 1970 UTC. A guard needs it.
+    pub fn witnessed(self, begun_ms: u64, stored_ms: Option<u64>) -> Self {
+        Self { begun_ms, stored_ms, ..self }
     }
 
     fn has(&self, tags: &[String]) -> bool {

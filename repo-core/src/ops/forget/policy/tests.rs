@@ -46,7 +46,20 @@ pub fn record() -> SnapshotRecord {
 /// Taken and written at this time, in UTC.
 fn taken(time_ns: i64) -> Candidate {
     let id = SnapshotId::new((time_ns / 1_000_000) as u64, [7; 10]);
-    Candidate { id, time_ns, zone_minutes: 0, tags: Vec::new(), pinned: false, stored_ns: Some(time_ns) }
+    Candidate { id, time_ns, zone_minutes: 0, tags: Vec::new(), pinned: false, ..times(time_ns, time_ns) }
+}
+
+impl Candidate {
+    fn at_times(self, id_ns: i64, stored_ns: i64) -> Self {
+        let Self { begun_ms, stored_ms, .. } = times(id_ns, stored_ns);
+        self.witnessed(begun_ms, stored_ms)
+    }
+}
+
+/// Its id and the storage say this; the rest is of no matter.
+fn times(id_ns: i64, stored_ns: i64) -> Candidate {
+    let ms = |time_ns: i64| (time_ns.max(0) / 1_000_000) as u64;
+    Candidate::new(&record()).witnessed(ms(id_ns), Some(ms(stored_ns)))
 }
 
 fn tagged(time_ns: i64, tags: &[&str]) -> Candidate {
@@ -214,12 +227,12 @@ fn no_rules_keep_nothing_and_say_so() {
 #[test]
 fn a_group_of_which_nothing_that_counts_stays_is_told_from_others() {
     let tagged_only = Policy::new().keep_tags(["a"]);
-    let empties = |policy: &Policy, given: &[Candidate]| super::empties(&policy.apply(given, NOW));
-    assert!(empties(&tagged_only, &[taken(1), taken(2)]));
-    assert!(empties(&tagged_only, &[taken(1), taken(NOW + 1)]), "the one in the future does not count");
-    assert!(!empties(&tagged_only, &[taken(1), tagged(2, &["a"])]));
-    assert!(!empties(&tagged_only, &[taken(NOW + 1)]), "nothing goes");
-    assert!(!empties(&tagged_only, &[]));
+    let is_emptied = |policy: &Policy, given: &[Candidate]| empties(&policy.apply(given, NOW));
+    assert!(is_emptied(&tagged_only, &[taken(1), taken(2)]));
+    assert!(is_emptied(&tagged_only, &[taken(1), taken(NOW + 1)]), "the one in the future does not count");
+    assert!(!is_emptied(&tagged_only, &[taken(1), tagged(2, &["a"])]));
+    assert!(!is_emptied(&tagged_only, &[taken(NOW + 1)]), "nothing goes");
+    assert!(!is_emptied(&tagged_only, &[]));
 }
 
 #[test]
@@ -346,7 +359,7 @@ fn some_snapshots() -> impl Strategy<Value = Vec<Candidate>> {
                 zone_minutes: 0,
                 tags: tags.map(|(_, tag)| (*tag).to_owned()).collect(),
                 pinned: pinned == 0,
-                stored_ns: Some(time_ns),
+                ..times(time_ns, time_ns)
             }
         };
         steps.into_iter().enumerate().map(snapshot).collect()
@@ -451,7 +464,7 @@ fn honest_year() -> Vec<Candidate> {
 /// Written at one time, dated at another, in words and in the id.
 fn forged(dated_ns: i64, stored_ns: i64) -> Candidate {
     let id = SnapshotId::new((dated_ns.max(0) / 1_000_000) as u64, [0xff; 10]);
-    Candidate { id, stored_ns: Some(stored_ns), ..taken(dated_ns) }
+    Candidate { id, ..taken(dated_ns) }.at_times(dated_ns, stored_ns)
 }
 
 fn usual() -> Policy {
@@ -480,10 +493,7 @@ fn snapshots_dated_to_the_end_of_each_past_day_displace_nothing_under_a_guard() 
 #[test]
 fn the_record_the_id_and_the_storage_must_agree_within_the_tolerance() {
     let stored = NOW - 30 * DAY;
-    let objection = |time_ns: i64, id_ns: i64| {
-        let id = SnapshotId::new((id_ns / 1_000_000) as u64, [1; 10]);
-        Guard::new().objection(&Candidate { id, stored_ns: Some(stored), ..taken(time_ns) }, NOW)
-    };
+    let objection = |time_ns: i64, id_ns: i64| Guard::new().objection(&taken(time_ns).at_times(id_ns, stored), NOW);
     assert_eq!(objection(stored, stored), None);
     assert_eq!(objection(stored - DAY, stored - DAY), None, "a backup may take as long as the tolerance");
     for moved in [-DAY - SECOND, DAY + SECOND] {
@@ -525,7 +535,7 @@ fn alternating_zones_do_not_make_days() {
 
 #[test]
 fn a_snapshot_of_which_the_storage_says_nothing_is_kept_and_not_counted() {
-    let given = [Candidate { stored_ns: None, ..taken(NOW - 30 * DAY) }, taken(NOW - 31 * DAY), taken(NOW - 32 * DAY)];
+    let given = [Candidate { stored_ms: None, ..taken(NOW - 30 * DAY) }, taken(NOW - 31 * DAY), taken(NOW - 32 * DAY)];
     let policy = Policy::new().keep_last(1).guard(Guard::new());
     let wanted = [Uncounted::Unwitnessed.to_string(), "last snapshot".to_owned()];
     assert_eq!(kept(&policy, &given).into_iter().map(|(_, why)| why).collect::<Vec<_>>(), wanted);
@@ -537,9 +547,9 @@ fn anything_written(after_ns: i64, until_ns: i64) -> impl Strategy<Value = Vec<C
     let one = (after_ns..until_ns, time(), time(), -1439..=1439i16, any::<[u8; 10]>(), any::<bool>());
     let one = one.prop_map(|(stored_ns, moved, id_moved, zone_minutes, random, pinned)| {
         let time_ns = stored_ns + moved.unwrap_or(0);
-        let id_ms = (stored_ns + id_moved.or(moved).unwrap_or(0)) / 1_000_000;
-        let id = SnapshotId::new(id_ms as u64, random);
-        Candidate { id, zone_minutes, pinned, stored_ns: Some(stored_ns), ..taken(time_ns) }
+        let id_ns = stored_ns + id_moved.or(moved).unwrap_or(0);
+        let id = SnapshotId::new((id_ns / 1_000_000) as u64, random);
+        Candidate { id, zone_minutes, pinned, ..taken(time_ns) }.at_times(id_ns, stored_ns)
     });
     proptest::collection::vec(one, 0..60)
 }
