@@ -114,6 +114,8 @@ mod seal;
 mod store;
 mod tree;
 mod walk;
+#[cfg(feature = "internals")]
+mod world;
 
 pub use bytes::Bytes;
 
@@ -194,5 +196,8 @@ pub mod internals {
     }
     pub mod walk {
         pub use crate::walk::*;
+    }
+    pub mod world {
+        pub use crate::world::*;
     }
 }

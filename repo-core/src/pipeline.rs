@@ -26,6 +26,8 @@ impl<'scope> Scope<'scope, '_> {
     pub fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'scope) -> Result<()> {
         // A walk and the drop of a deep tree may recurse with its depth.
         let builder = thread::Builder::new().name(name.to_owned()).stack_size(8 << 20);
+        #[cfg(feature = "internals")]
+        let work = crate::world::inherit(work);
         match builder.spawn_scoped(self.inner, work) {
             Ok(_) => Ok(()),
             Err(source) => Err(Error::Local { path: name.into(), what: "starting a thread", source }),
