@@ -24,6 +24,16 @@ pub enum Error {
         /// Where it is.
         place: String,
     },
+    /// `init` found things at the place that are not a repository's; it made nothing.
+    #[error("{place} is not empty: it has {}{}", found.join(", "), if *more { " and more" } else { "" })]
+    NotEmpty {
+        /// Where they are.
+        place: String,
+        /// Some of their names.
+        found: Vec<String>,
+        /// Whether there are others.
+        more: bool,
+    },
     /// The place has objects but no `format` that can be read.
     #[error("{object} was written by another version: {problem}")]
     Unsupported {

@@ -43,6 +43,8 @@ pub fn scope<'env, T>(body: impl for<'scope> FnOnce(&Scope<'scope, 'env>) -> Res
 /// A pool for data-parallel loops: of a repository's own, since the process may use the global one for other things.
 pub fn pool(threads: usize) -> Result<rayon::ThreadPool> {
     let builder = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|_| "worker".to_owned());
+    #[cfg(feature = "internals")]
+    let builder = builder.start_handler(crate::world::inherit_each());
     builder.build().map_err(|error| Error::Local {
         path: "worker".into(),
         what: "starting threads",

@@ -1,12 +1,13 @@
 //! Chunks in, chunks out. Knows nothing of paths, nor of what a snapshot means.
 
 mod frames;
+pub mod gc;
 mod index;
 mod session;
 mod writer;
 
 pub use index::{Index, Place};
-pub use session::Session;
+pub use session::{Session, SessionKind};
 pub use writer::{Sealing, Stored, Writer, WriterOptions};
 
 use std::collections::HashMap;

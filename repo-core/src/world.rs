@@ -65,6 +65,17 @@ pub(crate) fn inherit<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
     }
 }
 
+/// As [`inherit`], for the threads of a pool, each of which calls this with its number when it starts.
+pub(crate) fn inherit_each() -> impl Fn(usize) + Send + Sync {
+    let place = child();
+    move |number| {
+        PLACE.set(place.clone().map(|place| {
+            let stream = *blake3::keyed_hash(&place.stream, &number.to_le_bytes()).as_bytes();
+            Place { stream, ..place }
+        }));
+    }
+}
+
 fn child() -> Option<Place> {
     PLACE.with_borrow_mut(|place| {
         place.as_mut().map(|place| {

@@ -11,5 +11,6 @@ pub mod damage;
 pub mod privilege;
 pub mod process;
 pub mod simulate;
+pub mod terminal;
 pub mod tree;
 pub mod whole;

@@ -21,6 +21,10 @@ pub struct Check {
     /// Read every byte and prove that it is what was stored
     #[arg(long)]
     read_data: bool,
+
+    /// Accepted for restic's scripts: a repository in a directory has no cache
+    #[arg(long, hide_short_help = true)]
+    with_cache: bool,
 }
 
 #[derive(Serialize)]
@@ -44,9 +48,8 @@ impl Check {
         let repository = context.open_aloud()?;
         let mut options = CheckOptions::default();
         options.read_data = self.read_data;
-        let reporter = Reporter::new(&context.output, Task::Check)?;
-        let result = repository.check(&options, &reporter);
-        reporter.finish();
+        let mut reporter = Reporter::new(&context.output, Task::Check)?;
+        let result = reporter.watch(|reporter| repository.check(&options, reporter));
         let report = result.map_err(|error| Failure::from_verb(error, "nothing was changed"))?;
         self.print(context, &reporter, &report)?;
         match report.errors.len() as u64 {

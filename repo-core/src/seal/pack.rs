@@ -348,6 +348,30 @@ pub fn has_name(bytes: &[u8], name: &[u8; 32]) -> bool {
     blake3::hash(bytes) == blake3::Hash::from_bytes(*name)
 }
 
+/// Opens a whole pack: its name, its table, every frame, and every chunk named again. One frame's plaintext is in
+/// memory at a time, and none of it is given back: this is for those who want to know what a pack holds, for certain.
+pub fn open_pack(
+    keys: &Keys,
+    kind: PackKind,
+    id: &PackId,
+    bytes: &[u8],
+    codec: &mut FrameCodec,
+) -> Result<(Header, Footer), Corruption> {
+    if !has_name(bytes, &id.0) {
+        return Err(Corruption::Hash);
+    }
+    let pack = PackKeys::open(keys, kind, bytes)?;
+    let footer = pack.open_footer(bytes, bytes.len() as u64)?;
+    for (ordinal, record) in footer.frames.iter().enumerate() {
+        let (start, length) = (record.offset as usize, record.stored_length as usize);
+        let sealed = bytes.get(start..start + length).ok_or(Corruption::Truncated)?.to_vec();
+        let place = FramePlace { ordinal: ordinal as u32, record: *record };
+        let raw = pack.open_frame(codec, place, sealed)?;
+        verify_chunks(keys, &raw, footer.chunks_of(ordinal))?;
+    }
+    Ok((pack.header, footer))
+}
+
 /// Checks a frame's chunks against their ids.
 pub fn verify_chunks(keys: &Keys, raw: &[u8], chunks: &[ChunkRecord]) -> Result<(), Corruption> {
     chunks.iter().try_for_each(|chunk| {

@@ -4,17 +4,21 @@
 //! An entry counts only while its pack is listed with its right length (invariant 2), so a stale, lost or lying index
 //! can cost an upload and never a chunk.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use hashbrown::HashTable;
 
+use super::gc::{self, Condemned};
 use crate::backend::{Backend, Listed, Prefix, Span};
 use crate::crypto::Keys;
 use crate::error::{Corruption, Error, Result};
-use crate::format::header::HEADER_LENGTH;
+use crate::format::gc::Damaged;
+use crate::format::header::{HEADER_LENGTH, ObjectType};
 use crate::format::index::{ChunkRow, FrameRow, IndexBlock, PackRow};
+use crate::format::keyring::Purpose;
 use crate::format::pack::{Footer, FrameRecord, TRAILER_LENGTH};
 use crate::id::{ChunkId, ChunkKind, IndexId, ObjectName, PackId, PackKind};
 use crate::seal::{self, FramePlace, PackKeys};
@@ -35,7 +39,7 @@ pub struct Place {
 pub struct Index {
     packs: Vec<PackRow>,
     frames: Vec<(u32, FramePlace)>,
-    entries: Vec<Entry>,
+    entries: Vec<Row>,
     /// Positions in `entries`, by id; the first place of each.
     table: HashTable<u32>,
     /// Further places of the same chunk, by the position of its first.
@@ -44,6 +48,10 @@ pub struct Index {
     /// Packs of which something did not open since: what they hold counts as not stored, so that a backup stores it
     /// again instead of inheriting the damage. Shared with the indexes that were loaded before and after this one.
     distrusted: Arc<RwLock<HashSet<PackId>>>,
+    /// Packs that are about to be deleted, or were to be and are not: what they hold counts as not stored.
+    condemned: Condemned,
+    /// What packs are recorded to hold no longer; an empty set: nothing of theirs. It counts as not stored.
+    damaged: HashMap<PackId, HashSet<ChunkId>>,
 }
 
 /// What loading found besides chunks.
@@ -64,7 +72,7 @@ pub struct LoadReport {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct Row {
     id: ChunkId,
     frame: u32,
     offset: u32,
@@ -78,9 +86,12 @@ pub(super) fn hash(id: &ChunkId) -> u64 {
 }
 
 impl Index {
-    /// Lists the index objects and the packs, reads every index object, then the tables of packs that are not fully indexed.
+    /// Asks which packs are condemned or damaged; then lists the index objects and the packs, reads every index object, then
+    /// the tables of packs that are not fully indexed. A writer is registered before it loads what it will rely on.
     pub fn load(backend: &dyn Backend, keys: &Keys) -> Result<Self> {
-        let mut index = Self::default();
+        // First: a pack that is condemned after this was listed cannot be deleted before its cycle has seen this writer.
+        let mut index = Self { condemned: gc::condemned(backend, keys)?, ..Self::default() };
+        index.read_damage_records(backend, keys)?;
         let mut names = Vec::new();
         let foreign = &mut index.report.foreign;
         backend.list(Prefix::Indexes, &mut |listed| {
@@ -101,6 +112,42 @@ impl Index {
         }
         index.adopt(backend, keys, &loading)?;
         Ok(index)
+    }
+
+    fn read_damage_records(&mut self, backend: &dyn Backend, keys: &Keys) -> Result<()> {
+        let mut names = Vec::new();
+        backend.list(Prefix::Damaged, &mut |listed| {
+            if let Listed::Object { name: ObjectName::Damaged(pack, number), .. } = listed {
+                names.push((pack, number));
+            }
+            ControlFlow::Continue(())
+        })?;
+        for (pack, number) in names {
+            let name = ObjectName::Damaged(pack, number);
+            let bytes = match backend.get(&name, Span::All) {
+                Ok(bytes) => bytes,
+                // Healed since it was listed.
+                Err(error) if error.is_absent() => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let record = seal::open_box(keys, Purpose::GcMark, ObjectType::Damaged, &name, &bytes)
+                .and_then(|payload| Damaged::decode(&payload));
+            let lost = match record {
+                Ok(record) if record.pack == pack => record.chunks,
+                // It says which pack, if not what: none of it is relied on.
+                Ok(_) => Vec::new(),
+                Err(problem) => {
+                    self.report.errors.push(problem.of(name));
+                    Vec::new()
+                }
+            };
+            match self.damaged.entry(pack) {
+                Entry::Vacant(free) => _ = free.insert(lost.into_iter().collect()),
+                Entry::Occupied(mut known) if lost.is_empty() || known.get().is_empty() => known.get_mut().clear(),
+                Entry::Occupied(mut known) => known.get_mut().extend(lost),
+            }
+        }
+        Ok(())
     }
 
     fn list_packs(&mut self, backend: &dyn Backend) -> Result<()> {
@@ -214,7 +261,7 @@ impl Index {
             let frame = self.push_frame(pack, FramePlace { ordinal: ordinal as u32, record: *record });
             for chunk in footer.chunks_of(ordinal) {
                 let (id, offset, length, kind) = (chunk.id, chunk.offset, chunk.length, chunk.kind);
-                self.insert(Entry { id, frame, offset, length, kind });
+                self.insert(Row { id, frame, offset, length, kind });
             }
         }
     }
@@ -241,10 +288,10 @@ impl Index {
     }
 
     fn add_entry(&mut self, frame: u32, row: &ChunkRow) {
-        self.insert(Entry { id: row.id, frame, offset: row.offset, length: row.length, kind: row.kind });
+        self.insert(Row { id: row.id, frame, offset: row.offset, length: row.length, kind: row.kind });
     }
 
-    fn insert(&mut self, entry: Entry) {
+    fn insert(&mut self, entry: Row) {
         let position = self.entries.len() as u32;
         let entries = &self.entries;
         let first = self.table.find(hash(&entry.id), |other| same(&entries[*other as usize], entry.kind, &entry.id));
@@ -275,14 +322,36 @@ impl Index {
         Ok(names != self.report.index_objects)
     }
 
-    /// Whether the chunk is stored, in a pack that is not known to be damaged.
+    /// Whether the chunk is stored where a writer may rely on it: in a pack that is neither condemned nor known to have lost
+    /// it (invariant 7).
     pub fn contains(&self, kind: ChunkKind, id: &ChunkId) -> bool {
         let is_known = self.table.find(hash(id), |other| same(&self.entries[*other as usize], kind, id)).is_some();
         if !is_known {
             return false;
         }
         let distrusted = self.distrusted();
-        distrusted.is_empty() || self.places(kind, id).iter().any(|place| !distrusted.contains(&place.pack))
+        let all_are_reliable = distrusted.is_empty() && self.damaged.is_empty() && self.condemned == Condemned::Nothing;
+        all_are_reliable
+            || self.places(kind, id).iter().any(|place| {
+                !distrusted.contains(&place.pack)
+                    && !self.condemned.contains(&place.pack)
+                    && !self.has_lost(&place.pack, id)
+            })
+    }
+
+    /// Whether a pack is recorded to hold this chunk no longer.
+    pub fn has_lost(&self, pack: &PackId, id: &ChunkId) -> bool {
+        self.damaged.get(pack).is_some_and(|lost| lost.is_empty() || lost.contains(id))
+    }
+
+    /// The packs that are recorded as damaged.
+    pub fn damaged_packs(&self) -> impl Iterator<Item = &PackId> {
+        self.damaged.keys()
+    }
+
+    /// Whether nobody may rely on this pack.
+    pub fn is_condemned(&self, pack: &PackId) -> bool {
+        self.condemned.contains(pack)
     }
 
     /// This index, with what an earlier one found out.
@@ -309,7 +378,7 @@ impl Index {
         std::iter::once(first).chain(more).map(|position| self.place(&self.entries[*position as usize])).collect()
     }
 
-    fn place(&self, entry: &Entry) -> Place {
+    fn place(&self, entry: &Row) -> Place {
         let (pack, frame) = self.frames[entry.frame as usize];
         let row = &self.packs[pack as usize];
         Place { pack: row.id, pack_kind: row.kind, frame, offset: entry.offset, length: entry.length }
@@ -333,7 +402,7 @@ impl Index {
     }
 }
 
-fn same(entry: &Entry, kind: ChunkKind, id: &ChunkId) -> bool {
+fn same(entry: &Row, kind: ChunkKind, id: &ChunkId) -> bool {
     entry.kind == kind && entry.id == *id
 }
 

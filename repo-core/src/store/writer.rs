@@ -40,6 +40,7 @@ impl DurableTree {
 #[derive(Debug, Clone, Copy)]
 pub struct WriterOptions {
     pub threads: usize,
+    /// zstd's, 1 to 19; 0: data is not compressed, and metadata at level 1.
     pub level: i32,
     /// Open every frame again before it leaves.
     pub verify: bool,
@@ -244,13 +245,15 @@ impl<'s> Sealing<'s> {
     pub fn finish(&self, root: Root, view: &Index) -> Result<DurableTree> {
         self.failure.check()?;
         let mut rows = std::mem::take(&mut *lock(&self.rows));
+        // What is condemned is about to go: this tree does not use it.
+        let unindexed = || view.report().unindexed.iter().filter(|(row, _)| !view.is_condemned(&row.id));
         if !self.options.dry_run {
-            for (row, _) in &view.report().unindexed {
+            for (row, _) in unindexed() {
                 // It was listed, but its writer may have died before its name was durable (invariant 2).
                 self.store.backend().make_durable(&ObjectName::Pack(row.kind, row.id))?;
             }
         }
-        rows.extend(view.report().unindexed.iter().cloned());
+        rows.extend(unindexed().cloned());
         self.write_index(rows)?;
         Ok(DurableTree { root })
     }
@@ -277,10 +280,12 @@ impl SealWorker<'_, '_> {
         let sealing = self.sealing;
         match job.kind {
             PackKind::Data => {
+                self.codec.store_raw(sealing.options.level == 0);
                 let full = sealing.push(&mut self.data, PackKind::Data, &mut self.codec, &parts, raw)?;
                 full.map_or(Ok(()), |pack| self.close(pack))
             }
             PackKind::Meta => {
+                self.codec.store_raw(false);
                 let full = sealing.push(&mut lock(&sealing.meta), PackKind::Meta, &mut self.codec, &parts, raw)?;
                 full.map_or(Ok(()), |pack| self.close(pack))
             }

@@ -192,7 +192,7 @@ impl Start {
     /// A new repository, after what `before` does to it.
     pub fn new(before: impl Fn(&Repository)) -> Self {
         let store = SimulatedStore::new(&BTreeMap::new(), None, 0);
-        let handle = Handle::new(store.clone(), None);
+        let handle = Handle::new(store.clone(), None, None);
         let keys = {
             let _stay = world::enter(handle.clone(), [98; 32]);
             Repository::init(handle.clone(), &whole::secret(), &InitOptions::default()).expect("an empty place");
@@ -204,7 +204,7 @@ impl Start {
     /// This, after what `more` does to it.
     pub fn then(&self, more: impl Fn(&Repository)) -> Self {
         let store = SimulatedStore::new(&self.objects, Some(self.oracle.clone()), 0);
-        let handle = Handle::new(store.clone(), None);
+        let handle = Handle::new(store.clone(), None, None);
         let _stay = world::enter(handle.clone(), [100 + self.age; 32]);
         more(&whole::open_on(handle));
         let objects = store.objects();
@@ -283,6 +283,12 @@ impl Scenario {
         self
     }
 
+    /// Breaks a rule of the protocol on purpose.
+    pub fn mutant(mut self, name: &'static str) -> Self {
+        self.mutant = Some(name);
+        self
+    }
+
     /// A listing is one moment.
     pub fn lists_are_moments(mut self) -> Self {
         self.lists_are_moments = true;
@@ -303,8 +309,8 @@ impl Scenario {
             let _end = KillAll(&store);
             let begin = |number: usize| {
                 store.begins(number);
-                let (store, role, age) = (store.clone(), &self.roles[number], self.start.age);
-                scope.spawn(move || live(number, role, age, store));
+                let (store, role, age, mutant) = (store.clone(), &self.roles[number], self.start.age, self.mutant);
+                scope.spawn(move || live(number, role, age, mutant, store));
             };
             let mut run = Run { scenario: self, store: &store, current: None, spent: (0, 0), trace: Vec::new() };
             let problem = run.play(chooser, &begin);
@@ -325,8 +331,8 @@ impl Drop for KillAll<'_> {
 }
 
 /// The life of one process.
-fn live(number: usize, role: &Role, age: u8, store: Arc<SimulatedStore>) {
-    let handle = Handle::new(store.clone(), Some(number));
+fn live(number: usize, role: &Role, age: u8, mutant: Option<&'static str>, store: Arc<SimulatedStore>) {
+    let handle = Handle::new(store.clone(), Some(number), mutant);
     let mut stream = [age; 32];
     stream[..8].copy_from_slice(&(number as u64).to_le_bytes());
     let _stay = world::enter(handle.clone(), stream);
@@ -509,7 +515,7 @@ impl Run<'_> {
         }
         let outcomes = state.processes.iter().map(|process| process.outcome.clone().expect("it has ended")).collect();
         drop(state);
-        let handle = Handle::new(self.store.clone(), None);
+        let handle = Handle::new(self.store.clone(), None, None);
         let _stay = world::enter(handle.clone(), [99; 32]);
         let judged = (self.scenario.judge)(&End { outcomes, handle });
         self.store.state().violation.take().or(judged.err())

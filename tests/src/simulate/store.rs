@@ -344,6 +344,7 @@ pub struct Handle {
     /// Calls are carried out at once.
     free: AtomicBool,
     clock: AtomicI64,
+    mutant: Option<&'static str>,
 }
 
 impl fmt::Debug for Handle {
@@ -356,7 +357,8 @@ impl fmt::Debug for Handle {
 const BEGIN_NS: i64 = 1_800_000_000_000_000_000;
 
 impl Handle {
-    pub fn new(store: Arc<SimulatedStore>, process: Option<usize>) -> Arc<Self> {
+    /// `process`: `None` for what comes before and after the schedule. `mutant`: a rule that this process breaks.
+    pub fn new(store: Arc<SimulatedStore>, process: Option<usize>, mutant: Option<&'static str>) -> Arc<Self> {
         // Each process has its own clock, which ticks when it is looked at: so what it writes does not depend on what
         // others did before.
         let apart_ns = 1_000_000_000 * (1 + process.map_or(0, |process| process as i64 + 1));
@@ -365,6 +367,7 @@ impl Handle {
             process,
             free: AtomicBool::new(process.is_none()),
             clock: AtomicI64::new(BEGIN_NS + apart_ns),
+            mutant,
         })
     }
 
@@ -550,6 +553,10 @@ impl Backend for Handle {
 }
 
 impl World for Handle {
+    fn is_mutant(&self, name: &str) -> bool {
+        self.mutant == Some(name)
+    }
+
     fn now_ns(&self) -> i64 {
         self.clock.fetch_add(1_000_000, Ordering::SeqCst)
     }

@@ -11,7 +11,7 @@ use crate::format::pack::Footer;
 use crate::id::{ChunkId, ChunkKind, ObjectName, PackId, PackKind};
 use crate::pipeline::{self, lock};
 use crate::progress::{Event, Progress};
-use crate::seal::{self, FramePlace, PackKeys};
+use crate::seal;
 use crate::store::{Index, Place, Store};
 
 use super::CheckReport;
@@ -105,20 +105,7 @@ fn check_pack(
     bytes: &[u8],
     indexed: Option<&HashMap<(ChunkKind, ChunkId), Place>>,
 ) -> Result<(), Corruption> {
-    if !seal::has_name(bytes, &id.0) {
-        return Err(Corruption::Hash);
-    }
-    let pack = PackKeys::open(store.keys(), kind, bytes)?;
-    let size = bytes.len() as u64;
-    let tail = PackKeys::tail_length(bytes, size)?.min(size) as usize;
-    let footer = pack.open_footer(&bytes[bytes.len() - tail..], size)?;
-    for (ordinal, record) in footer.frames.iter().enumerate() {
-        let (start, length) = (record.offset as usize, record.stored_length as usize);
-        let sealed = bytes.get(start..start + length).ok_or(Corruption::Truncated)?.to_vec();
-        let place = FramePlace { ordinal: ordinal as u32, record: *record };
-        let raw = store.with_codec(|codec| pack.open_frame(codec, place, sealed))?;
-        seal::verify_chunks(store.keys(), &raw, footer.chunks_of(ordinal))?;
-    }
+    let (_, footer) = store.with_codec(|codec| seal::open_pack(store.keys(), kind, id, bytes, codec))?;
     match indexed {
         Some(indexed) if !agrees(&footer, indexed) => Err(Corruption::Malformed("index entries for it that it denies")),
         _ => Ok(()),
