@@ -23,8 +23,8 @@ mod run;
 mod source;
 mod store;
 
-pub use explore::{Chooser, Exhaustive, Found, Random, Replay, Report};
+pub use explore::{Chooser, Exhaustive, Found, Random, Replay, Report, Situation};
 pub use oracle::Oracle;
-pub use run::{End, Faults, Move, Outcome, Ran, Role, Scenario, Stage, Start};
+pub use run::{End, Faults, Move, Outcome, Ran, Role, Scenario, Stage, Start, Touch};
 pub use source::Letters;
 pub use store::{Fate, Handle, Request, SimulatedStore};

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use icecore_tests::contract;
 use icecore_tests::simulate::{
-    Chooser, End, Exhaustive, Faults, Found, Handle, Letters, Move, Random, Role, Scenario, SimulatedStore, Stage,
-    Start,
+    Chooser, End, Exhaustive, Faults, Found, Handle, Letters, Move, Random, Role, Scenario, SimulatedStore, Situation,
+    Stage, Start,
 };
 use icecore_tests::whole;
 use repo_core::internals::format::tree::Subtree;
@@ -28,7 +28,7 @@ fn back_up(repository: &Repository, letters: &str) -> Result<()> {
 }
 
 fn backup(name: &'static str, letters: &'static str) -> Role {
-    Role::new(name, move |stage: &Stage| back_up(&stage.repository(), letters))
+    Role::new(name, move |stage: &Stage| back_up(&stage.repository()?, letters))
 }
 
 /// Reads every file of every snapshot, as a restore does.
@@ -97,7 +97,7 @@ fn two_backups_at_once_are_both_whole_in_every_schedule() {
 fn a_backup_and_a_change_of_keys_do_not_disturb_each_other() {
     let keys = Role::new("keys", |stage: &Stage| {
         let key = Secret::Key([7; 32].into());
-        stage.repository().add_key(&key, "another", PasswordCost::Default).map(drop)
+        stage.repository()?.add_key(&key, "another", PasswordCost::Default).map(drop)
     });
     let scenario = Scenario::new(&one_snapshot(), vec![backup("backup", "abc"), keys]);
     all("backup and keys", &scenario.judge(whole_with(2)));
@@ -105,7 +105,7 @@ fn a_backup_and_a_change_of_keys_do_not_disturb_each_other() {
 
 #[test]
 fn a_reader_beside_a_backup_reads_what_was_stored() {
-    let reader = Role::new("reader", |stage: &Stage| read_all(&stage.repository()));
+    let reader = Role::new("reader", |stage: &Stage| read_all(&stage.repository()?));
     let scenario = Scenario::new(&one_snapshot(), vec![backup("backup", "abc"), reader]);
     all("backup and reader", &scenario.judge(whole_with(2)));
 }
@@ -113,7 +113,7 @@ fn a_reader_beside_a_backup_reads_what_was_stored() {
 #[test]
 fn a_check_beside_a_backup_finds_nothing_wrong() {
     let check = Role::new("check", |stage: &Stage| {
-        let report = stage.repository().check(&CheckOptions::new(), &Silent)?;
+        let report = stage.repository()?.check(&CheckOptions::new(), &Silent)?;
         report.errors.into_iter().next().map_or(Ok(()), Err)
     });
     let scenario = Scenario::new(&one_snapshot(), vec![backup("backup", "abc"), check]);
@@ -141,7 +141,7 @@ fn many_writers_that_die_at_any_step_leave_whole_snapshots() {
         backup("c", "aef"),
         backup("a again", "abc").after(0).mortal(),
         backup("a at last", "abc").after(3),
-        Role::new("reader", |stage: &Stage| read_all(&stage.repository())),
+        Role::new("reader", |stage: &Stage| read_all(&stage.repository()?)),
     ];
     let faults = Faults { budget: 3, crashes: true, in_flight: true, lost: |_| false };
     let scenario = Scenario::new(&one_snapshot(), roles).faults(faults);
@@ -180,7 +180,7 @@ fn collect_naively(repository: &Repository) -> Result<()> {
 }
 
 fn naive_collector() -> Role {
-    Role::new("collector", |stage: &Stage| collect_naively(&stage.repository()))
+    Role::new("collector", |stage: &Stage| collect_naively(&stage.repository()?))
 }
 
 /// Packs of the file `c` that no snapshot refers to: their writer died before it published.
@@ -198,12 +198,12 @@ struct DiesAt {
 }
 
 impl Chooser for DiesAt {
-    fn choose(&mut self, moves: &[Move], shown: &dyn Fn(Move) -> String, _: u64, _: (u32, u32)) -> Option<usize> {
+    fn choose(&mut self, now: &Situation<'_>) -> Option<usize> {
         let is_it = |one: &Move| {
-            let text = shown(*one);
+            let text = (now.shown)(*one);
             text.contains(self.what) && text.contains("Dies")
         };
-        Some(moves.iter().position(is_it).unwrap_or(0))
+        Some(now.moves.iter().position(is_it).unwrap_or(0))
     }
 }
 
@@ -242,7 +242,7 @@ fn a_verb_that_does_not_do_the_same_each_time_is_noticed() {
     let runs = Arc::new(AtomicUsize::new(0));
     let fickle = Role::new("fickle", move |stage: &Stage| {
         let prefix = if runs.fetch_add(1, Ordering::SeqCst) == 0 { Prefix::Sessions } else { Prefix::Indexes };
-        stage.repository().objects(prefix).map(drop)
+        stage.repository()?.objects(prefix).map(drop)
     });
     all("fickle", &Scenario::new(&one_snapshot(), vec![fickle, backup("backup", "abc")]));
 }

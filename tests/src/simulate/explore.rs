@@ -3,14 +3,32 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::run::{Move, Ran, Scenario};
+use super::run::{Move, Ran, Scenario, Touch};
+
+/// Where a schedule is.
+pub struct Situation<'s> {
+    /// What can happen.
+    pub moves: &'s [Move],
+    /// What each of them has to do with others.
+    pub touches: Vec<Touch>,
+    /// A hash of all that decides what can happen from here on.
+    pub state: u64,
+    /// Preemptions and faults that are still allowed.
+    pub left: (u32, u32),
+    /// Tells a move in words.
+    pub shown: &'s dyn Fn(Move) -> String,
+}
+
+impl fmt::Debug for Situation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.moves.iter().map(|one| (self.shown)(*one))).finish()
+    }
+}
 
 /// Decides what happens next.
 pub trait Chooser {
-    /// One of these moves, which `shown` tells in words; `None`: all that can come from here was seen already. `state`: a hash of all that decides
-    /// what can happen; `left`: preemptions and faults that are still allowed.
-    fn choose(&mut self, moves: &[Move], shown: &dyn Fn(Move) -> String, state: u64, left: (u32, u32))
-    -> Option<usize>;
+    /// One of the moves; `None`: all that can come from here was seen already.
+    fn choose(&mut self, now: &Situation<'_>) -> Option<usize>;
 }
 
 /// How much was looked at.
@@ -58,41 +76,72 @@ impl fmt::Display for Found {
 pub struct Exhaustive {
     stack: Vec<Decision>,
     depth: usize,
-    /// Every state that was met, with the budgets that were left there.
-    seen: HashMap<u64, Vec<(u32, u32)>>,
+    /// Every state that was met, with how it was explored.
+    seen: HashMap<u64, Vec<Explored>>,
+}
+
+/// A state was explored with so many preemptions and faults left, but for the moves that slept.
+#[derive(Debug)]
+struct Explored {
+    left: (u32, u32),
+    asleep: Vec<u64>,
 }
 
 #[derive(Debug)]
 struct Decision {
+    /// In `awake`.
     chosen: usize,
-    moves: usize,
+    /// Positions of the moves that are to be made here.
+    awake: Vec<usize>,
+    touches: Vec<Touch>,
+    /// Moves that need not be made here: they were made before the last move and commute with it, so what comes of them
+    /// was seen (P. Godefroid, "Partial-Order Methods for the Verification of Concurrent Systems", LNCS 1032, 1996).
+    asleep: Vec<Touch>,
     state: u64,
 }
 
 impl Chooser for Exhaustive {
-    fn choose(&mut self, moves: &[Move], _: &dyn Fn(Move) -> String, state: u64, left: (u32, u32)) -> Option<usize> {
+    fn choose(&mut self, now: &Situation<'_>) -> Option<usize> {
         let depth = self.depth;
         self.depth += 1;
         if let Some(before) = self.stack.get(depth) {
             assert!(
-                (before.moves, before.state) == (moves.len(), state),
+                (&before.touches, before.state) == (&now.touches, now.state),
                 "the replay of a schedule came to another state at move {depth}: something in the verbs or in the \
-                 simulation is not determined by the schedule ({moves:?})",
+                 simulation is not determined by the schedule ({now:?})",
             );
-            return Some(before.chosen);
+            return Some(before.awake[before.chosen]);
         }
-        let known = self.seen.entry(state).or_default();
-        if known.iter().any(|(preemptions, faults)| *preemptions >= left.0 && *faults >= left.1) {
+        // Where preemptions are counted, the other order may cost more: then nothing sleeps.
+        let asleep = if now.left.0 == u32::MAX { self.asleep() } else { Vec::new() };
+        let is_asleep = |touch: &Touch| asleep.iter().any(|other| other.key == touch.key);
+        let awake: Vec<_> = (0..now.moves.len()).filter(|position| !is_asleep(&now.touches[*position])).collect();
+        let names: Vec<_> = asleep.iter().map(|touch| touch.key).collect();
+        let known = self.seen.entry(now.state).or_default();
+        let covers = |one: &Explored| {
+            one.left.0 >= now.left.0 && one.left.1 >= now.left.1 && one.asleep.iter().all(|name| names.contains(name))
+        };
+        if known.iter().any(covers) {
             return None;
         }
-        known.retain(|(preemptions, faults)| *preemptions > left.0 || *faults > left.1);
-        known.push(left);
-        self.stack.push(Decision { chosen: 0, moves: moves.len(), state });
-        Some(0)
+        known.push(Explored { left: now.left, asleep: names });
+        let first = awake.first().copied();
+        if first.is_some() {
+            self.stack.push(Decision { chosen: 0, awake, touches: now.touches.clone(), asleep, state: now.state });
+        }
+        first
     }
 }
 
 impl Exhaustive {
+    /// What sleeps after the last decision: what slept before it or was made instead of it earlier, and commutes with it.
+    fn asleep(&self) -> Vec<Touch> {
+        let Some(last) = self.stack.last() else { return Vec::new() };
+        let made = &last.touches[last.awake[last.chosen]];
+        let earlier = last.awake[..last.chosen].iter().map(|position| &last.touches[*position]);
+        last.asleep.iter().chain(earlier).filter(|touch| touch.commutes_with(made)).cloned().collect()
+    }
+
     /// Runs schedule after schedule until one breaks a promise, all are done, or there were `max` of them.
     ///
     /// # Errors
@@ -107,11 +156,11 @@ impl Exhaustive {
             report.moves += ran.trace.len() as u64;
             report.states = search.seen.len() as u64;
             if let Some(problem) = &ran.problem {
-                let chosen: Vec<_> = search.stack.iter().map(|decision| decision.chosen).collect();
+                let chosen: Vec<_> = search.stack.iter().map(|one| one.awake[one.chosen]).collect();
                 let how = format!("Replay::of(&{chosen:?})");
                 return Err(Box::new(found(problem, &ran, how, report)));
             }
-            while search.stack.last().is_some_and(|last| last.chosen + 1 == last.moves) {
+            while search.stack.last().is_some_and(|last| last.chosen + 1 == last.awake.len()) {
                 search.stack.pop();
             }
             match search.stack.last_mut() {
@@ -171,7 +220,8 @@ impl Random {
 }
 
 impl Chooser for Random {
-    fn choose(&mut self, moves: &[Move], _: &dyn Fn(Move) -> String, _: u64, _: (u32, u32)) -> Option<usize> {
+    fn choose(&mut self, now: &Situation<'_>) -> Option<usize> {
+        let moves = now.moves;
         // Moves are ordered: first the process that goes on, then others, then what goes wrong.
         let ordinary = moves.iter().filter(|one| !one.is_fault()).count().max(1);
         if ordinary < moves.len() && self.next().is_multiple_of(16) {
@@ -200,7 +250,7 @@ impl<'d> Replay<'d> {
 }
 
 impl Chooser for Replay<'_> {
-    fn choose(&mut self, _: &[Move], _: &dyn Fn(Move) -> String, _: u64, _: (u32, u32)) -> Option<usize> {
+    fn choose(&mut self, _: &Situation<'_>) -> Option<usize> {
         self.depth += 1;
         Some(self.decisions.get(self.depth - 1).copied().unwrap_or(0))
     }

@@ -9,7 +9,7 @@ use std::thread;
 use repo_core::internals::{store, world};
 use repo_core::{Backend, Bytes, Error, InitOptions, ObjectName, Repository, Result};
 
-use super::explore::Chooser;
+use super::explore::{Chooser, Situation};
 use super::oracle::Oracle;
 use super::store::{Fate, Handle, Late, Request, SimulatedStore, Standing, State, hash};
 use crate::whole;
@@ -84,6 +84,8 @@ pub enum Move {
     Process(usize, Fate),
     /// A change that is under way.
     Lands(usize),
+    /// All processes have ended.
+    End,
 }
 
 impl Move {
@@ -91,13 +93,13 @@ impl Move {
     pub fn process(&self) -> Option<usize> {
         match self {
             Self::Process(process, _) => Some(*process),
-            Self::Lands(_) => None,
+            Self::Lands(_) | Self::End => None,
         }
     }
 
     /// Whether something goes wrong in it.
     pub fn is_fault(&self) -> bool {
-        !matches!(self, Self::Process(_, Fate::Served | Fate::Shows { .. }) | Self::Lands(_))
+        matches!(self, Self::Process(_, fate) if !matches!(fate, Fate::Served | Fate::Shows { .. }))
     }
 }
 
@@ -105,24 +107,35 @@ impl Move {
 #[derive(Debug)]
 pub struct Stage {
     handle: Arc<Handle>,
+    begins_at_once: bool,
 }
 
 impl Stage {
-    /// The repository, opened before anything else happens, and with one thread.
-    pub fn repository(&self) -> Repository {
-        self.handle.set_free(true);
-        let repository = whole::open_on(self.handle.clone());
-        self.handle.set_free(false);
-        repository
+    /// The repository with one thread: opened before anything else happens, if this process begins at once and has not
+    /// asked for anything yet, and else with others looking on.
+    ///
+    /// # Errors
+    /// The process died.
+    pub fn repository(&self) -> Result<Repository> {
+        self.before_all(|| Repository::open(self.handle.clone(), &whole::secret())).map(|one| one.with_threads(1))
     }
 
-    /// As [`repository`](Self::repository), with the index loaded before anything else happens.
-    pub fn with_stale_index(&self) -> Repository {
-        let repository = self.repository();
-        self.handle.set_free(true);
-        store::of(&repository).expect("the index loads");
+    /// As [`repository`](Self::repository), with the index loaded too.
+    ///
+    /// # Errors
+    /// The process died.
+    pub fn with_stale_index(&self) -> Result<Repository> {
+        let repository = self.repository()?;
+        self.before_all(|| store::of(&repository))?;
+        Ok(repository)
+    }
+
+    fn before_all<T>(&self, work: impl FnOnce() -> T) -> T {
+        let is_first = self.begins_at_once && !self.handle.has_asked();
+        self.handle.set_free(is_first);
+        let result = work();
         self.handle.set_free(false);
-        repository
+        result
     }
 
     /// The store itself.
@@ -330,13 +343,66 @@ impl Drop for KillAll<'_> {
     }
 }
 
+/// What a move has to do with others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Touch {
+    /// Names the move as long as it can be made.
+    pub key: u64,
+    process: Option<usize>,
+    /// `None`: nothing of the store.
+    request: Option<Request>,
+    is_fault: bool,
+}
+
+fn touch(state: &State, one: Move) -> Touch {
+    let is_fault = one.is_fault();
+    match one {
+        Move::Process(process, fate) => {
+            let request = match state.processes[process].standing {
+                Standing::Waits(request) if fate != Fate::Dies => Some(request),
+                _ => None,
+            };
+            Touch { key: hash(&(process, fate)), process: Some(process), request, is_fault }
+        }
+        Move::Lands(late) => {
+            let request = match &state.late[late] {
+                Late::Put(name, _) => Request::Put(*name),
+                Late::Remove(name) => Request::Remove(*name),
+            };
+            Touch { key: hash(&state.late[late]), process: None, request: Some(request), is_fault }
+        }
+        Move::End => Touch { key: 0, process: None, request: None, is_fault },
+    }
+}
+
+impl Touch {
+    /// Whether two moves come to the same in either order, and neither takes the other away.
+    pub fn commutes_with(&self, other: &Self) -> bool {
+        if self.process.is_some() && self.process == other.process || self.is_fault && other.is_fault {
+            return false;
+        }
+        let asks_of = |one: &Self, of: &Self| match one.request {
+            Some(Request::IsAlive(process)) => of.process == Some(process),
+            _ => false,
+        };
+        if asks_of(self, other) || asks_of(other, self) {
+            return false;
+        }
+        match (&self.request, &other.request) {
+            (Some(left), Some(right)) => left.commutes_with(right),
+            _ => true,
+        }
+    }
+}
+
 /// The life of one process.
 fn live(number: usize, role: &Role, age: u8, mutant: Option<&'static str>, store: Arc<SimulatedStore>) {
     let handle = Handle::new(store.clone(), Some(number), mutant);
     let mut stream = [age; 32];
     stream[..8].copy_from_slice(&(number as u64).to_le_bytes());
     let _stay = world::enter(handle.clone(), stream);
-    let result = panic::catch_unwind(AssertUnwindSafe(|| (role.verb)(&Stage { handle })));
+    let result =
+        panic::catch_unwind(AssertUnwindSafe(|| (role.verb)(&Stage { handle, begins_at_once: role.after.is_none() })));
     let mut state = store.state();
     let outcome = match result {
         _ if state.processes[number].dead => Outcome::Died,
@@ -382,8 +448,13 @@ impl Run<'_> {
             }
             // Who made the last move matters only where switching away from it is counted.
             let current = self.scenario.preemptions.and(self.current);
-            let print = hash(&(state.print(), current));
-            let chosen = chooser.choose(&moves, &|one| self.shown(&state, one), print, left)?;
+            let chosen = chooser.choose(&Situation {
+                moves: &moves,
+                touches: moves.iter().map(|one| touch(&state, *one)).collect(),
+                state: hash(&(state.print(), current)),
+                left,
+                shown: &|one| self.shown(&state, one),
+            })?;
             self.make(&mut state, moves[chosen], moves[0]);
         }
     }
@@ -478,6 +549,7 @@ impl Run<'_> {
                 self.store.grant(state, number, fate);
             }
             Move::Lands(late) => state.land(late),
+            Move::End => {}
         }
     }
 
@@ -495,6 +567,7 @@ impl Run<'_> {
                 Late::Put(name, _) => format!("late: {}", Request::Put(*name)),
                 Late::Remove(name) => format!("late: {}", Request::Remove(*name)),
             },
+            Move::End => "the end".to_owned(),
         }
     }
 
@@ -505,7 +578,13 @@ impl Run<'_> {
         chooser: &mut dyn Chooser,
         left: (u32, u32),
     ) -> Option<String> {
-        chooser.choose(&[Move::Lands(0)], &|_| "the end".to_owned(), hash(&(state.print(), "end")), left)?;
+        chooser.choose(&Situation {
+            moves: &[Move::End],
+            touches: vec![Touch { key: 0, process: None, request: None, is_fault: false }],
+            state: hash(&(state.print(), "end")),
+            left,
+            shown: &|_| "the end".to_owned(),
+        })?;
         while !state.late.is_empty() {
             self.trace.push(self.shown(&state, Move::Lands(0)));
             state.land(0);

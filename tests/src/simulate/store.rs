@@ -27,6 +27,40 @@ pub enum Request {
     ListEnds(Prefix),
     Remove(ObjectName),
     MakeDurable(ObjectName),
+    /// Of another process, whether it runs.
+    IsAlive(usize),
+}
+
+impl Request {
+    /// What it changes, if it does.
+    fn changes(&self) -> Option<&ObjectName> {
+        match self {
+            Self::Put(name) | Self::Remove(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Whether two requests of different processes come to the same in either order, for both and for the store.
+    pub fn commutes_with(&self, other: &Self) -> bool {
+        match (self.changes(), other.changes()) {
+            (None, None) => true,
+            (Some(name), None) => !other.sees(name),
+            (None, Some(name)) => !self.sees(name),
+            // What is expired is told by these, and asked when snapshots go.
+            (Some(ObjectName::Gc(..) | ObjectName::Forgotten(_)), _)
+            | (_, Some(ObjectName::Gc(..) | ObjectName::Forgotten(_))) => false,
+            (Some(left), Some(right)) => left != right,
+        }
+    }
+
+    /// Whether the answer depends on this object.
+    fn sees(&self, name: &ObjectName) -> bool {
+        match self {
+            Self::Put(own) | Self::Get(own) | Self::Remove(own) | Self::MakeDurable(own) => own == name,
+            Self::ListBegins(prefix) | Self::ListEnds(prefix) => prefix.contains(name),
+            Self::IsAlive(_) => false,
+        }
+    }
 }
 
 impl fmt::Display for Request {
@@ -48,6 +82,7 @@ impl fmt::Display for Request {
             Self::ListEnds(prefix) => write!(f, "… end of list {prefix:?}"),
             Self::Remove(name) => write!(f, "remove {}", short(name)),
             Self::MakeDurable(name) => write!(f, "make durable {}", short(name)),
+            Self::IsAlive(process) => write!(f, "is process {process} alive"),
         }
     }
 }
@@ -284,12 +319,16 @@ impl State {
     /// The changes that the open listing of a process may show or not: names that appeared or went since it began.
     pub fn seen_by_chance(&self, process: usize) -> usize {
         let Standing::Waits(Request::ListEnds(prefix)) = self.processes[process].standing else { return 0 };
-        self.changes_below(process, prefix).count()
+        self.changes_below(process, prefix).len()
     }
 
-    fn changes_below(&self, process: usize, prefix: Prefix) -> impl Iterator<Item = &(bool, ObjectName)> {
+    /// By name, so that the order of changes to different names is forgotten.
+    fn changes_below(&self, process: usize, prefix: Prefix) -> Vec<(bool, ObjectName)> {
         let from = self.processes[process].listing.as_ref().map_or(self.changes.len(), |(from, _)| *from);
-        self.changes[from..].iter().filter(move |(_, name)| prefix.contains(name))
+        let below = self.changes[from..].iter().filter(|(_, name)| prefix.contains(name));
+        let mut below: Vec<_> = below.copied().collect();
+        below.sort_by_key(|(_, name)| *name);
+        below
     }
 
     fn begin_listing(&mut self, process: usize, prefix: Prefix) -> u64 {
@@ -300,7 +339,7 @@ impl State {
     }
 
     fn end_listing(&mut self, process: usize, prefix: Prefix, shown: u64) -> Vec<(ObjectName, u64)> {
-        let changes: Vec<_> = self.changes_below(process, prefix).copied().collect();
+        let changes = self.changes_below(process, prefix);
         let (_, mut listed) = self.processes[process].listing.take().expect("it began");
         for (number, (appeared, name)) in changes.into_iter().enumerate() {
             let is_shown = number >= 64 || shown >> number & 1 == 1;
@@ -326,7 +365,7 @@ impl State {
         let process = |number: usize| {
             let process = &self.processes[number];
             let seen: Vec<_> = match process.standing {
-                Standing::Waits(Request::ListEnds(prefix)) => self.changes_below(number, prefix).collect(),
+                Standing::Waits(Request::ListEnds(prefix)) => self.changes_below(number, prefix),
                 _ => Vec::new(),
             };
             (process.dead, process.history, format!("{:?}", process.standing), seen)
@@ -343,6 +382,8 @@ pub struct Handle {
     process: Option<usize>,
     /// Calls are carried out at once.
     free: AtomicBool,
+    /// Whether anything was asked with others looking on.
+    has_asked: AtomicBool,
     clock: AtomicI64,
     mutant: Option<&'static str>,
 }
@@ -366,6 +407,7 @@ impl Handle {
             store,
             process,
             free: AtomicBool::new(process.is_none()),
+            has_asked: AtomicBool::new(false),
             clock: AtomicI64::new(BEGIN_NS + apart_ns),
             mutant,
         })
@@ -374,6 +416,11 @@ impl Handle {
     /// Whether calls are carried out at once, without a schedule.
     pub fn set_free(&self, free: bool) {
         self.free.store(free, Ordering::SeqCst);
+    }
+
+    /// Whether anything was asked with others looking on.
+    pub fn has_asked(&self) -> bool {
+        self.has_asked.load(Ordering::SeqCst)
     }
 
     /// Lets time pass for this process.
@@ -390,6 +437,7 @@ impl Handle {
         if state.processes[number].dead {
             return Err(dead(request));
         }
+        self.has_asked.store(true, Ordering::SeqCst);
         if let Standing::Waits(other) = state.processes[number].standing {
             state
                 .violation
@@ -566,12 +614,16 @@ impl World for Handle {
     }
 
     fn process_is_alive(&self, process: u32) -> bool {
-        let mut state = self.store.state();
-        let number = process.checked_sub(1001).map(|number| number as usize);
-        let is_alive = number
-            .and_then(|number| state.processes.get(number))
-            .is_some_and(|process| !process.dead && process.standing != Standing::Ended);
-        self.remember(&mut state, Request::ListBegins(Prefix::All), u64::from(is_alive) + 10);
+        let Some(number) = process.checked_sub(1001).map(|number| number as usize) else { return false };
+        if self.process == Some(number) {
+            return true;
+        }
+        let request = Request::IsAlive(number);
+        // The dead find everybody alive, and can do nothing about it.
+        let Ok((mut state, _)) = self.ask(request) else { return true };
+        let other = state.processes.get(number);
+        let is_alive = other.is_some_and(|other| !other.dead && other.standing != Standing::Ended);
+        self.remember(&mut state, request, u64::from(is_alive));
         is_alive
     }
 }
