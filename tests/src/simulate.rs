@@ -20,6 +20,7 @@
 mod explore;
 mod oracle;
 mod run;
+pub mod scenes;
 mod source;
 mod store;
 

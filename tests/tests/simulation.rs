@@ -84,7 +84,7 @@ fn caught(name: &str, scenario: &Scenario) -> Found {
 
 #[test]
 fn the_simulated_store_keeps_the_promises_of_a_backend() {
-    contract::run(&|| Handle::new(SimulatedStore::new(&BTreeMap::new(), None, 0), None, None));
+    contract::run(&|| Handle::new(SimulatedStore::new(&BTreeMap::new(), None, 0), None, None, 0));
 }
 
 #[test]

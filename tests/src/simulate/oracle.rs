@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use repo_core::internals::crypto::Keys;
+use repo_core::internals::format::gc::{Forgotten, Mark};
 use repo_core::internals::format::header::{HEADER_LENGTH, Header, ObjectType};
 use repo_core::internals::format::keyring::Purpose;
 use repo_core::internals::format::list::ListNode;
@@ -16,7 +17,8 @@ use repo_core::internals::format::tree::{TreeNode, decode_tree_node};
 use repo_core::internals::frame::FrameCodec;
 use repo_core::internals::seal::{self, FramePlace, PackKeys};
 use repo_core::{
-    Bytes, ChunkId, ChunkKind, Content, Doubled, Extent, ExtentKind, Node, ObjectName, PackKind, SnapshotId, Xattrs,
+    Bytes, ChunkId, ChunkKind, Content, Corruption, Doubled, Extent, ExtentKind, GcStage, Node, ObjectName, PackKind,
+    SnapshotId, Xattrs,
 };
 
 /// What was found out of objects, by name.
@@ -59,12 +61,33 @@ impl Oracle {
         }
     }
 
-    /// An object appeared.
+    /// An object appeared. `read` gives others that are there.
     ///
     /// # Errors
     /// What is lost, in words.
-    pub fn put(&mut self, name: &ObjectName, bytes: &Bytes) -> Result<(), String> {
+    pub fn put(
+        &mut self,
+        name: &ObjectName,
+        bytes: &Bytes,
+        read: impl Fn(&ObjectName) -> Option<Bytes>,
+    ) -> Result<(), String> {
         match name {
+            ObjectName::Gc(cycle, GcStage::Mark) => {
+                let keys = self.known.lock().expect("the oracle does not panic").keys.clone();
+                let mark = open(&keys, ObjectType::Mark, name, bytes).and_then(|payload| Mark::decode(&payload));
+                let mark = mark.map_err(|problem| format!("the mark of cycle {cycle} is damaged: {problem}"))?;
+                mark.expired.into_iter().try_for_each(|id| {
+                    let name = ObjectName::Forgotten(id);
+                    let record = read(&name).map(|bytes| open(&keys, ObjectType::Forgotten, &name, &bytes));
+                    let record = record.and_then(Result::ok).and_then(|payload| Forgotten::decode(&payload).ok());
+                    if record.is_none_or(|record| record.purge_after_ms > EXPIRED_BEFORE_MS) {
+                        return Err(format!("cycle {cycle} expires snapshot {id}, which may still be wanted"));
+                    }
+                    self.expired.insert(id);
+                    self.withdraw(id);
+                    Ok(())
+                })
+            }
             ObjectName::Pack(kind, _) => {
                 let chunks = self.known.lock().expect("the oracle does not panic").pack(name, *kind, bytes)?;
                 for chunk in chunks.iter() {
@@ -140,6 +163,13 @@ impl Oracle {
     fn withdraw(&mut self, id: SnapshotId) -> bool {
         self.valid.remove(&id).is_some()
     }
+}
+
+/// No simulated clock comes so far: windows end before it or never.
+const EXPIRED_BEFORE_MS: u64 = 4_000_000_000_000;
+
+fn open(keys: &Keys, object_type: ObjectType, name: &ObjectName, bytes: &Bytes) -> Result<Vec<u8>, Corruption> {
+    seal::open_box(keys, Purpose::GcMark, object_type, name, bytes)
 }
 
 impl Known {

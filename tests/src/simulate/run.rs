@@ -205,7 +205,7 @@ impl Start {
     /// A new repository, after what `before` does to it.
     pub fn new(before: impl Fn(&Repository)) -> Self {
         let store = SimulatedStore::new(&BTreeMap::new(), None, 0);
-        let handle = Handle::new(store.clone(), None, None);
+        let handle = Handle::new(store.clone(), None, None, 0);
         let keys = {
             let _stay = world::enter(handle.clone(), [98; 32]);
             Repository::init(handle.clone(), &whole::secret(), &InitOptions::default()).expect("an empty place");
@@ -217,7 +217,7 @@ impl Start {
     /// This, after what `more` does to it.
     pub fn then(&self, more: impl Fn(&Repository)) -> Self {
         let store = SimulatedStore::new(&self.objects, Some(self.oracle.clone()), 0);
-        let handle = Handle::new(store.clone(), None, None);
+        let handle = Handle::new(store.clone(), None, None, self.age);
         let _stay = world::enter(handle.clone(), [100 + self.age; 32]);
         more(&whole::open_on(handle));
         let objects = store.objects();
@@ -397,7 +397,7 @@ impl Touch {
 
 /// The life of one process.
 fn live(number: usize, role: &Role, age: u8, mutant: Option<&'static str>, store: Arc<SimulatedStore>) {
-    let handle = Handle::new(store.clone(), Some(number), mutant);
+    let handle = Handle::new(store.clone(), Some(number), mutant, age);
     let mut stream = [age; 32];
     stream[..8].copy_from_slice(&(number as u64).to_le_bytes());
     let _stay = world::enter(handle.clone(), stream);
@@ -594,7 +594,7 @@ impl Run<'_> {
         }
         let outcomes = state.processes.iter().map(|process| process.outcome.clone().expect("it has ended")).collect();
         drop(state);
-        let handle = Handle::new(self.store.clone(), None, None);
+        let handle = Handle::new(self.store.clone(), None, None, self.scenario.start.age + 1);
         let _stay = world::enter(handle.clone(), [99; 32]);
         let judged = (self.scenario.judge)(&End { outcomes, handle });
         self.store.state().violation.take().or(judged.err())

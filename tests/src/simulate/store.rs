@@ -281,7 +281,8 @@ impl State {
         self.insert(*name, bytes.clone());
         self.changes.push((true, *name));
         if let Some(oracle) = &mut self.oracle
-            && let Err(problem) = oracle.put(name, bytes)
+            && let Err(problem) =
+                oracle.put(name, bytes, |other| self.objects.get(other).map(|object| object.bytes.clone()))
         {
             self.violation.get_or_insert(problem);
         }
@@ -386,6 +387,8 @@ pub struct Handle {
     has_asked: AtomicBool,
     clock: AtomicI64,
     mutant: Option<&'static str>,
+    /// Of the whole simulation: process ids are not given twice.
+    age: u8,
 }
 
 impl fmt::Debug for Handle {
@@ -398,11 +401,12 @@ impl fmt::Debug for Handle {
 const BEGIN_NS: i64 = 1_800_000_000_000_000_000;
 
 impl Handle {
-    /// `process`: `None` for what comes before and after the schedule. `mutant`: a rule that this process breaks.
-    pub fn new(store: Arc<SimulatedStore>, process: Option<usize>, mutant: Option<&'static str>) -> Arc<Self> {
+    /// `process`: `None` for what comes before and after the schedule. `mutant`: a rule that this process breaks. `age`:
+    /// how many simulations came before on these objects.
+    pub fn new(store: Arc<SimulatedStore>, process: Option<usize>, mutant: Option<&'static str>, age: u8) -> Arc<Self> {
         // Each process has its own clock, which ticks when it is looked at: so what it writes does not depend on what
         // others did before.
-        let apart_ns = 1_000_000_000 * (1 + process.map_or(0, |process| process as i64 + 1));
+        let apart_ns = 1_000_000_000 * (100 * i64::from(age) + process.map_or(0, |process| process as i64 + 1));
         Arc::new(Self {
             store,
             process,
@@ -410,6 +414,7 @@ impl Handle {
             has_asked: AtomicBool::new(false),
             clock: AtomicI64::new(BEGIN_NS + apart_ns),
             mutant,
+            age,
         })
     }
 
@@ -426,6 +431,10 @@ impl Handle {
     /// Lets time pass for this process.
     pub fn pass_ns(&self, ns: i64) {
         self.clock.fetch_add(ns, Ordering::SeqCst);
+    }
+
+    fn first_id(&self) -> u32 {
+        1000 * (u32::from(self.age) + 1)
     }
 
     /// Waits for the schedule. `Err`: the process is dead.
@@ -610,11 +619,11 @@ impl World for Handle {
     }
 
     fn process_id(&self) -> u32 {
-        1000 + self.process.map_or(0, |process| process as u32 + 1)
+        self.first_id() + self.process.map_or(0, |process| process as u32 + 1)
     }
 
     fn process_is_alive(&self, process: u32) -> bool {
-        let Some(number) = process.checked_sub(1001).map(|number| number as usize) else { return false };
+        let Some(number) = process.checked_sub(self.first_id() + 1).map(|number| number as usize) else { return false };
         if self.process == Some(number) {
             return true;
         }
