@@ -118,6 +118,8 @@ mod seal;
 mod store;
 mod tree;
 mod walk;
+#[cfg(feature = "internals")]
+mod world;
 
 pub use bytes::Bytes;
 
@@ -217,5 +219,8 @@ pub mod internals {
     }
     pub mod walk {
         pub use crate::walk::*;
+    }
+    pub mod world {
+        pub use crate::world::*;
     }
 }

@@ -262,13 +262,15 @@ impl Index {
             Some(None) => true, // known, damaged, and reported
             None => false,
         };
-        let unindexed: Vec<(PackId, PackKind, u64)> = self
+        let mut unindexed: Vec<(PackId, PackKind, u64)> = self
             .report
             .listed_packs
             .iter()
             .filter(|(id, _)| !whole(id))
             .map(|(id, (kind, size))| (*id, *kind, *size))
             .collect();
+        // One order whatever the hash map's, so that a run can be told and repeated.
+        unindexed.sort_unstable();
         for (id, kind, size) in unindexed {
             match read_footer(backend, keys, kind, &id, size) {
                 Ok(footer) => {
