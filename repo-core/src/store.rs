@@ -8,7 +8,7 @@ mod session;
 mod writer;
 
 pub use compact::compact;
-pub use index::{ChunkSet, Index, Place, StoredChunk};
+pub use index::{ChunkSet, Index, Place};
 pub use session::{Session, SessionKind};
 pub use writer::{Sealing, Stored, Writer, WriterOptions};
 

@@ -10,6 +10,7 @@ use hashbrown::HashTable;
 
 use super::Store;
 use super::index::{Index, hash, pack_row};
+use super::session::SignsOfLife;
 use crate::backend::Put;
 use crate::crypto;
 use crate::error::{Error, Result};
@@ -63,6 +64,8 @@ pub struct Stored {
     pub meta_bytes: u64,
 }
 
+/// A look at the clock costs a little: every so many calls are enough.
+const CALLS_A_LOOK: u32 = 256;
 /// Chunks a block of an index object: their rows stay below 1 MiB.
 pub(super) const BLOCK_CHUNKS: usize = 16 << 10;
 /// Chunks a frame, however small they are: its rows must fit into one block of the index.
@@ -74,6 +77,7 @@ const INDEX_OBJECT_CHUNKS: usize = 64 << 10;
 pub struct Sealing<'s> {
     store: &'s Store,
     session: SnapshotId,
+    signs: SignsOfLife,
     options: WriterOptions,
     /// Objects made so far: part of every salt.
     objects: AtomicU64,
@@ -130,6 +134,7 @@ impl<'s> Sealing<'s> {
             frames: Pool::new(options.frame_target_bytes / 4 * 5),
             store,
             session,
+            signs: SignsOfLife::new(session),
             options,
             objects: AtomicU64::new(0),
             meta: Mutex::new(None),
@@ -151,7 +156,7 @@ impl<'s> Sealing<'s> {
             scope.spawn("seal", move || self.seal_frames(&todo, &uploads))?;
         }
         scope.spawn("upload", move || self.upload(&sealed))?;
-        Ok(Writer { sealing: self, jobs, open: Default::default(), new: NewChunks::default() })
+        Ok(Writer { sealing: self, jobs, open: Default::default(), new: NewChunks::default(), calls: 0 })
     }
 
     fn seal_frames(&self, jobs: &Receiver<FrameJob>, uploads: &Sender<SealedPack>) {
@@ -394,6 +399,7 @@ pub struct Writer<'scope, 's> {
     jobs: Sender<FrameJob>,
     open: [Frame; 3],
     new: NewChunks,
+    calls: u32,
 }
 
 impl fmt::Debug for Writer<'_, '_> {
@@ -442,6 +448,14 @@ impl Writer<'_, '_> {
         frame.chunks.push((id, kind, bytes.len() as u32));
         let is_full = frame.raw.len() >= target || frame.chunks.len() >= FRAME_CHUNKS_MAX;
         if is_full { self.close(lane).map(|()| true) } else { Ok(true) }
+    }
+
+    /// Says that this run lives, now and then: called often, also while nothing new is found.
+    pub fn keep_alive(&mut self) {
+        self.calls = self.calls.wrapping_add(1);
+        if self.calls.is_multiple_of(CALLS_A_LOOK) && !self.sealing.options.dry_run {
+            self.sealing.signs.give(self.sealing.store.backend().as_ref(), self.sealing.store.keys());
+        }
     }
 
     /// Sends what is open on its way, and lets the threads end.
