@@ -14,7 +14,7 @@ use hashbrown::HashTable;
 use super::gc::{self, Condemned};
 use crate::backend::{Backend, Listed, Prefix, Span};
 use crate::crypto::Keys;
-use crate::error::{Corruption, Error, Result};
+use crate::error::{BackendErrorKind, Corruption, Error, Result};
 use crate::format::gc::Damaged;
 use crate::format::header::{HEADER_LENGTH, ObjectType};
 use crate::format::index::{ChunkRow, FrameRow, IndexBlock, PackRow};
@@ -69,6 +69,25 @@ pub struct LoadReport {
     pub index_objects: BTreeSet<IndexId>,
     /// Names outside the grammar.
     pub foreign: Vec<String>,
+}
+
+impl LoadReport {
+    /// The same again.
+    fn copy(&self) -> Self {
+        let errors = self.errors.iter().filter_map(|error| match error {
+            Error::Corrupt { object, problem } => Some(problem.clone().of(*object)),
+            // Whatever else there is ended the loading.
+            _ => None,
+        });
+        Self {
+            errors: errors.collect(),
+            unindexed: self.unindexed.clone(),
+            missing_packs: self.missing_packs.clone(),
+            listed_packs: self.listed_packs.clone(),
+            index_objects: self.index_objects.clone(),
+            foreign: self.foreign.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -209,6 +228,8 @@ impl Index {
         let object = ObjectName::Pack(row.kind, row.id);
         let number = match self.report.listed_packs.get(&row.id) {
             Some((kind, size)) if *kind == row.kind && *size == u64::from(row.length) => Some(self.add_pack(*row)),
+            // What is written off is expected to be damaged.
+            Some(_) if self.is_written_off(&row.id) => None,
             Some(_) => {
                 self.report.errors.push(Corruption::Truncated.of(object));
                 None
@@ -247,10 +268,45 @@ impl Index {
                 }
                 Err(Error::Backend(error)) if error.is_absent() => {}
                 Err(error @ Error::Backend(_)) => return Err(error),
+                Err(_) if self.is_written_off(&id) => {}
                 Err(error) => self.report.errors.push(error),
             }
         }
         Ok(())
+    }
+
+    /// This index as the packs' own tables have it: what index objects say counts only for packs without a table that can be
+    /// read. Slow: it asks every pack.
+    pub fn ask_tables(&self, backend: &dyn Backend, keys: &Keys) -> Result<Self> {
+        let (condemned, damaged, report) = (self.condemned.clone(), self.damaged.clone(), self.report.copy());
+        let mut asked = Self { condemned, damaged, report, ..Self::default() };
+        let mut silent = HashSet::new();
+        for (id, (kind, size)) in &self.report.listed_packs {
+            match read_footer(backend, keys, *kind, id, *size) {
+                Ok(footer) => asked.add_footer(*kind, *id, *size, &footer),
+                Err(Error::Backend(error)) if error.kind == BackendErrorKind::Transient => return Err(error.into()),
+                Err(_) => _ = silent.insert(*id),
+            }
+        }
+        let mut numbers = HashMap::new();
+        for entry in &self.entries {
+            let (pack, place) = self.frames[entry.frame as usize];
+            let row = self.packs[pack as usize];
+            if !silent.contains(&row.id) {
+                continue;
+            }
+            let frame = match numbers.get(&entry.frame) {
+                Some(frame) => *frame,
+                None => {
+                    let pack = asked.add_pack(row);
+                    let frame = asked.push_frame(pack, place);
+                    numbers.insert(entry.frame, frame);
+                    frame
+                }
+            };
+            asked.insert(Row { frame, ..*entry });
+        }
+        Ok(asked)
     }
 
     fn add_footer(&mut self, kind: PackKind, id: PackId, size: u64, footer: &Footer) {
@@ -335,6 +391,16 @@ impl Index {
                     && !self.condemned.contains(&place.pack)
                     && !self.has_lost(&place.pack, id)
             })
+    }
+
+    /// Whether everything that has a place may be relied on.
+    pub fn is_reliable(&self) -> bool {
+        self.distrusted().is_empty() && self.damaged.is_empty() && self.condemned == Condemned::Nothing
+    }
+
+    /// Whether a pack is recorded to hold nothing any more.
+    pub fn is_written_off(&self, pack: &PackId) -> bool {
+        self.damaged.get(pack).is_some_and(HashSet::is_empty)
     }
 
     /// Whether a pack is recorded to hold this chunk no longer.
