@@ -134,13 +134,18 @@ pub use id::{
 pub use ops::backup::{Alike, BackupOptions, BackupReport, Mode};
 pub use ops::check::{CheckOptions, CheckReport};
 pub use ops::read::StoredFile;
+pub use ops::repair::index::RepairIndexOptions;
+pub use ops::repair::packs::{PackOutcome, RepairPacksOptions, RepairPacksReport, RepairedPack};
 pub use ops::repair::parity::{ParityOptions, ParityReport, Unhealed};
+pub use ops::repair::snapshots::{RepairSnapshotsOptions, RepairSnapshotsReport, RepairedSnapshot};
+pub use ops::repair::{LostEntry, LostPart};
 pub use ops::restore::{Overwrite, RestoreOptions, RestoreReport};
 pub use progress::{Action, Event, Progress, Silent};
 pub use repository::{
-    ChunkDescription, FrameDescription, IndexDescription, IndexedPack, InitOptions, KeyInfo, KeyKind, OpenOptions,
-    PackDescription, Repository, Selector, Snapshot, SnapshotFilter, SnapshotList,
+    ChunkDescription, FrameDescription, IndexDescription, IndexedPack, InitOptions, KeyInfo, KeyKind, Mended,
+    OpenOptions, PackDescription, Repository, Selector, Snapshot, SnapshotFilter, SnapshotList,
 };
+pub use store::IndexRepair;
 pub use walk::filter::{BadPattern, Patterns};
 pub use walk::local::{LocalTree, LocalTreeOptions};
 pub use walk::reader::ReaderSource;

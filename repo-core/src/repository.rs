@@ -5,12 +5,14 @@ mod describe;
 mod doubled;
 mod inspect;
 mod keys;
+mod mend;
 mod open;
 mod options;
 mod parameters;
 mod snapshots;
 
 pub use describe::{ChunkDescription, FrameDescription, IndexDescription, IndexedPack, PackDescription};
+pub use mend::Mended;
 
 use std::fmt;
 use std::path::PathBuf;

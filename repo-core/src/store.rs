@@ -10,7 +10,7 @@ mod tables;
 mod writer;
 
 pub use index::{Index, Place};
-pub use rebuild::{IndexRepair, ToldFrame, repair_index, told_of};
+pub use rebuild::{IndexRepair, ToldFrame, repair_index, told_by, told_of};
 pub use session::{Session, SessionKind};
 pub use writer::{Sealing, Stored, Writer, WriterOptions};
 
@@ -141,7 +141,11 @@ impl Store {
         Err(unanswered.map_or(Error::ChunkLost { id: *id, problem }, Error::Backend))
     }
 
-    fn get_at(&self, kind: ChunkKind, id: &ChunkId, place: &Place) -> Result<Bytes> {
+    /// A chunk from one place alone.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if it is not there as its name says.
+    pub fn get_at(&self, kind: ChunkKind, id: &ChunkId, place: &Place) -> Result<Bytes> {
         let object = ObjectName::Pack(place.pack_kind, place.pack);
         let raw = self.frames.get((place.pack, place.frame.ordinal), || self.open_frame(place))?;
         let start = place.offset as usize;

@@ -162,7 +162,7 @@ fn add_block(
 }
 
 /// A pack's table as an index object would tell it.
-fn told_by(footer: &Footer) -> BTreeMap<u32, ToldFrame> {
+pub fn told_by(footer: &Footer) -> BTreeMap<u32, ToldFrame> {
     let frames = frames_of(footer).map(|frame| {
         let record = FrameRecord { first_chunk: 0, ..frame.record };
         let place = FramePlace { ordinal: frame.ordinal, record };
