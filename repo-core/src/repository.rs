@@ -9,10 +9,17 @@ mod mend;
 mod open;
 mod options;
 mod parameters;
+mod republish;
 mod snapshots;
+mod witness;
+
+pub(crate) use republish::Old;
+pub(crate) use witness::Witness;
 
 pub use describe::{ChunkDescription, FrameDescription, IndexDescription, IndexedPack, PackDescription};
 pub use mend::Mended;
+
+pub(crate) use snapshots::Published;
 
 use std::fmt;
 use std::path::PathBuf;

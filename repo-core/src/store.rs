@@ -1,15 +1,16 @@
 //! Chunks in, chunks out. Knows nothing of paths, nor of what a snapshot means.
 
+mod compact;
 mod frames;
 pub mod gc;
 mod index;
 mod rebuild;
-
 mod session;
 mod tables;
 mod writer;
 
-pub use index::{Index, Place};
+pub use compact::compact;
+pub use index::{ChunkSet, Index, Place, StoredChunk};
 pub use rebuild::{IndexRepair, ToldFrame, repair_index, told_by, told_of};
 pub use session::{Session, SessionKind};
 pub use writer::{Sealing, Stored, Writer, WriterOptions};
@@ -22,7 +23,7 @@ use bytes::Bytes;
 
 use crate::backend::{Backend, Span};
 use crate::crypto::Keys;
-use crate::error::{BackendErrorKind, Corruption, Error, Result};
+use crate::error::{Corruption, Error, Result};
 use crate::format::header::HEADER_LENGTH;
 use crate::frame::FrameCodec;
 use crate::id::{ChunkId, ChunkKind, ObjectName, PackId, PackKind};
@@ -129,7 +130,7 @@ impl Store {
             match self.get_at(kind, id, &place) {
                 Ok(bytes) => return Ok(bytes),
                 // Nothing was learnt of the chunk: who asks again may get it, so it is not lost.
-                Err(Error::Backend(error)) if !is_damage(error.kind) => unanswered = unanswered.or(Some(error)),
+                Err(Error::Backend(error)) if !error.is_damage() => unanswered = unanswered.or(Some(error)),
                 Err(error) => {
                     if let Error::Corrupt { .. } = error {
                         view.distrust(place.pack);
@@ -156,6 +157,11 @@ impl Store {
             return Err(Corruption::ChunkId.of(object));
         }
         Ok(bytes)
+    }
+
+    /// Whether the chunk is whole at this place: the frame is opened and the chunk named.
+    pub fn prove(&self, kind: ChunkKind, id: &ChunkId, place: &Place) -> Result<()> {
+        self.get_at(kind, id, place).map(drop)
     }
 
     fn open_frame(&self, place: &Place) -> Result<Bytes> {
@@ -200,10 +206,4 @@ impl Store {
     pub fn corrupt(&self, _kind: ChunkKind, id: &ChunkId, problem: Corruption) -> Error {
         Error::CorruptChunk { id: *id, problem }
     }
-}
-
-/// Whether a failure to read says something of the object, and not only of this attempt: it is gone, or on sectors that its
-/// disk has lost.
-fn is_damage(kind: BackendErrorKind) -> bool {
-    matches!(kind, BackendErrorKind::Absent | BackendErrorKind::Final)
 }

@@ -8,9 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 
+use super::Store;
 use super::index::{pack_row, read_footer};
 use super::writer::{FrameRows, INDEX_OBJECT_CHUNKS, frames_of, index_blocks, lost_answer};
-use super::{Store, is_damage};
 use crate::backend::{Backend, Listed, Prefix, Put, Removal, Span};
 use crate::crypto::Keys;
 use crate::error::{Corruption, Error, Result};
@@ -87,7 +87,7 @@ impl Survey {
                 Ok(bytes) => bytes,
                 // Another client replaced it since it was listed.
                 Err(error) if error.is_absent() => continue,
-                Err(error) if is_damage(error.kind) => {
+                Err(error) if error.is_damage() => {
                     survey.damaged.insert(survey.objects.len(), Corruption::Truncated);
                     survey.objects.push(id);
                     continue;
@@ -332,7 +332,7 @@ fn read_table(backend: &dyn Backend, keys: &Keys, kind: PackKind, id: &PackId, s
     match read_footer(backend, keys, kind, id, size) {
         Ok(footer) => Ok(Table::Read(footer)),
         Err(Error::Backend(error)) if error.is_absent() => Ok(Table::Gone),
-        Err(Error::Backend(error)) if !is_damage(error.kind) => Err(error.into()),
+        Err(Error::Backend(error)) if !error.is_damage() => Err(error.into()),
         Err(error) => Ok(Table::Unreadable(error)),
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Store;
 use super::index::{Index, Place, read_footer};
-use super::{Store, is_damage};
 use crate::error::{Error, Result};
 use crate::format::pack::Footer;
 use crate::id::{ChunkId, ChunkKind, PackId, PackKind};
@@ -45,7 +45,7 @@ impl Store {
         for place in view.places(kind, id) {
             match self.ask(&place, kind, id)? {
                 Answer::There(own) if own != unnumbered(place) => match self.get_at(kind, id, &own) {
-                    Err(Error::Backend(error)) if !is_damage(error.kind) => return Err(error.into()),
+                    Err(Error::Backend(error)) if !error.is_damage() => return Err(error.into()),
                     Err(_) => is_explained = true,
                     bytes => return bytes,
                 },
@@ -76,7 +76,7 @@ impl Store {
         let Some(size) = self.view().report().listed_packs.get(id).map(|(_, size)| *size) else { return Ok(None) };
         let footer = match read_footer(self.backend.as_ref(), &self.keys, kind, id, size) {
             Ok(footer) => Some(Arc::new(footer)),
-            Err(Error::Backend(error)) if !is_damage(error.kind) => return Err(error.into()),
+            Err(Error::Backend(error)) if !error.is_damage() => return Err(error.into()),
             Err(_) => None,
         };
         let mut tables = lock(&self.tables);

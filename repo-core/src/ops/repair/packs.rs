@@ -322,7 +322,7 @@ impl Run<'_> {
         let Some(mirror) = &self.options.mirror else { return Ok(None) };
         match mirror.get(&ObjectName::Pack(kind, pack), Span::All) {
             Ok(bytes) => Ok(Some(bytes).filter(|bytes| seal::has_name(bytes, &pack.0))),
-            Err(error) if error.is_absent() || error.kind == BackendErrorKind::Final => Ok(None),
+            Err(error) if error.is_damage() => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

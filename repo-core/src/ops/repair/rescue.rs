@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use crate::error::{BackendErrorKind, Error, Result};
+use crate::error::{Error, Result};
 use crate::format::pack::Codec;
 use crate::id::{ChunkId, ChunkKind, PackId, PackKind};
 use crate::seal::PackKeys;
@@ -116,7 +116,7 @@ impl Rescue<'_> {
             }
             match self.store.get_at(kind, id, &place) {
                 Ok(_) => return Ok(true),
-                Err(Error::Backend(error)) if error.kind == BackendErrorKind::Transient => return Err(error.into()),
+                Err(Error::Backend(error)) if !error.is_damage() => return Err(error.into()),
                 Err(_) => self.view.distrust(place.pack),
             }
         }
