@@ -32,6 +32,8 @@ pub enum SessionKind {
     Copy = 1,
     /// A snapshot under another name: retagged, pinned, brought back.
     Retag = 2,
+    /// Chunks of damaged packs are stored again; no snapshot follows.
+    Adopt = 3,
 }
 
 /// A registered writer. Dropped without [`publish`](Self::publish), it is removed if the store still answers.

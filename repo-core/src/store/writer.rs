@@ -16,7 +16,7 @@ use crate::crypto;
 use crate::error::{Error, Result};
 use crate::format::INDEX_BLOCK_BYTES_MAX;
 use crate::format::index::{ChunkRow, FrameRow, IndexBlock, PackRow};
-use crate::format::pack::{Codec, Footer};
+use crate::format::pack::{ChunkRecord, Codec, Footer, FrameRecord};
 use crate::format::snapshot::Root;
 use crate::frame::FrameCodec;
 use crate::id::{ChunkId, ChunkKind, ObjectName, PackId, PackKind, SnapshotId};
@@ -71,7 +71,7 @@ pub(super) const BLOCK_CHUNKS: usize = 16 << 10;
 /// Chunks a frame, however small they are: its rows must fit into one block of the index.
 const FRAME_CHUNKS_MAX: usize = BLOCK_CHUNKS;
 /// An index object is written when this many chunks wait for one.
-const INDEX_OBJECT_CHUNKS: usize = 64 << 10;
+pub(super) const INDEX_OBJECT_CHUNKS: usize = 64 << 10;
 
 /// The sealing threads' common ground. Outlives them; [`finish`](Self::finish) is called when they have ended.
 pub struct Sealing<'s> {
@@ -237,7 +237,7 @@ impl<'s> Sealing<'s> {
         if rows.is_empty() || self.options.dry_run {
             return Ok(());
         }
-        let blocks = index_blocks(&rows);
+        let blocks = index_blocks(rows.iter().map(|(row, footer)| (*row, frames_of(footer))));
         let (id, bytes) = seal::seal_index(self.store.keys(), self.session, self.next_object(), &blocks)?;
         match self.store.backend().put_new(&ObjectName::Index(id), bytes)? {
             Put::Created | Put::Exists(_) => Ok(()),
@@ -516,18 +516,36 @@ impl NewChunks {
 }
 
 /// What may be there and may not counts as not there; a second run finds it if it is.
-fn lost_answer(what: &str) -> Error {
+pub(super) fn lost_answer(what: &str) -> Error {
     Error::Usage(format!("the store lost its answer to {what}; run the command again"))
 }
 
+/// A frame of a pack with its chunks, as it stands in the index.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FrameRows<'f> {
+    pub ordinal: u32,
+    pub record: FrameRecord,
+    pub chunks: &'f [ChunkRecord],
+}
+
+/// All frames of a pack's table.
+pub(super) fn frames_of(footer: &Footer) -> impl Iterator<Item = FrameRows<'_>> {
+    footer.frames.iter().enumerate().map(|(ordinal, record)| FrameRows {
+        ordinal: ordinal as u32,
+        record: *record,
+        chunks: footer.chunks_of(ordinal),
+    })
+}
+
 /// The rows of these packs, in blocks that stand alone.
-fn index_blocks(rows: &[(PackRow, Footer)]) -> Vec<IndexBlock> {
+pub(super) fn index_blocks<'f, F: Iterator<Item = FrameRows<'f>>>(
+    packs: impl Iterator<Item = (PackRow, F)>,
+) -> Vec<IndexBlock> {
     let mut blocks = Vec::new();
     let mut block = IndexBlock::default();
-    for (pack, footer) in rows {
+    for (pack, frames) in packs {
         let mut pack_number = None;
-        for (ordinal, record) in footer.frames.iter().enumerate() {
-            let chunks = footer.chunks_of(ordinal);
+        for FrameRows { ordinal, record, chunks } in frames {
             // With one more pack, this frame and its chunks: a block over its limit could not be sealed.
             let length =
                 IndexBlock::length(block.packs.len() + 1, block.frames.len() + 1, block.chunks.len() + chunks.len());
@@ -537,13 +555,13 @@ fn index_blocks(rows: &[(PackRow, Footer)]) -> Vec<IndexBlock> {
                 pack_number = None;
             }
             let number = *pack_number.get_or_insert_with(|| {
-                block.packs.push(*pack);
+                block.packs.push(pack);
                 (block.packs.len() - 1) as u16
             });
             let frame = block.frames.len() as u16;
             block.frames.push(FrameRow {
                 pack: number,
-                ordinal: ordinal as u32,
+                ordinal,
                 offset: record.offset,
                 stored_length: record.stored_length,
                 raw_length: record.raw_length,

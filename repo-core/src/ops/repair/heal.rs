@@ -174,7 +174,11 @@ fn heal_by(
 
 /// What can be read of an object of at most `length` bytes; zeros stand where the place gives an error, as for sectors that
 /// the disk has lost. An error if nothing of it can be read.
-fn read_what_is_left(backend: &dyn Backend, name: &ObjectName, length: u64) -> Result<Vec<u8>, BackendError> {
+pub(crate) fn read_what_is_left(
+    backend: &dyn Backend,
+    name: &ObjectName,
+    length: u64,
+) -> Result<Vec<u8>, BackendError> {
     let problem = match backend.get(name, Span::All) {
         Ok(bytes) => return Ok(bytes.into()),
         Err(error) if error.is_absent() || error.kind == BackendErrorKind::Denied => return Err(error),
