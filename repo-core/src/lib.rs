@@ -133,6 +133,7 @@ pub use id::{
 };
 pub use ops::backup::{Alike, BackupOptions, BackupReport, Mode};
 pub use ops::check::{CheckOptions, CheckReport};
+pub use ops::prune::{PruneOptions, PruneReport, Unused, Writer};
 pub use ops::read::StoredFile;
 pub use ops::repair::parity::{ParityOptions, ParityReport, Unhealed};
 pub use ops::restore::{Overwrite, RestoreOptions, RestoreReport};

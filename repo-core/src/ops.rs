@@ -5,6 +5,7 @@ pub mod backup;
 pub mod check;
 pub mod list;
 mod lookup;
+pub mod prune;
 pub mod read;
 pub mod repair;
 pub mod restore;
