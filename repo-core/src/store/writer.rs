@@ -241,11 +241,11 @@ impl<'s> Sealing<'s> {
         }
         match backend.get(&parity, Span::Range { offset: 0, length: 1 }) {
             Ok(_) => Ok(backend.make_durable(&parity)?),
-            Err(error) if error.is_absent() => {
-                let bytes = backend.get(&name, Span::All)?;
-                // Of a damaged pack there is none to be made; a check says so.
-                if seal::has_name(&bytes, &row.id.0) { self.put_parity(row.id, &bytes) } else { Ok(()) }
-            }
+            Err(error) if error.is_absent() => match backend.get(&name, Span::All) {
+                Ok(bytes) if seal::has_name(&bytes, &row.id.0) => self.put_parity(row.id, &bytes),
+                // Damaged, or gone since it was listed: there is none to be made, and a check says so.
+                _ => Ok(()),
+            },
             Err(error) => Err(error.into()),
         }
     }
