@@ -361,7 +361,7 @@ fn init_takes_a_percentage_and_refuses_nonsense() {
     init("0").succeeds();
     cli.write("source/file", noise(1, 100_000));
     cli.run(&["backup", "source"]).succeeds();
-    assert_eq!(files(&cli, Prefix::Parity), [PathBuf::new(); 0]);
+    assert!(files(&cli, Prefix::Parity).is_empty());
     cli.run(&["repair", "parity", "--set", "2.5"]).fails(1, &["from 0 to 100"]);
     cli.run(&["repair", "parity", "--set", "3"]).succeeds();
     assert_eq!(files(&cli, Prefix::Parity).len(), 2);
