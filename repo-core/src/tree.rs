@@ -2,6 +2,7 @@
 //! The bytes of their nodes are `format`'s business, keeping them the store's.
 
 mod list;
+mod reach;
 mod read;
 mod references;
 mod write;
@@ -10,6 +11,7 @@ mod write;
 mod tests;
 
 pub use list::{ContentBuilder, Extents, extents};
+pub use reach::reach;
 pub use read::{Nodes, find, nodes};
 pub use references::{Visitor, references};
 pub use write::TreeBuilder;

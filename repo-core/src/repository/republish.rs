@@ -96,6 +96,7 @@ impl Repository {
             pack_data_bytes: config.pack_data_bytes as usize,
             pack_meta_bytes: config.pack_meta_bytes as usize,
             isolate_owners: config.frame.isolation > 0,
+            parity_percent: 0,
         }
     }
 }
