@@ -15,6 +15,7 @@ use crate::chunker::Chunker;
 use crate::error::{Error, Result};
 use crate::format::snapshot::{Root, SnapshotRecord, Summary};
 use crate::id::SnapshotId;
+use crate::mutants::mutant;
 use crate::pipeline::{self, Budget, Pool};
 use crate::platform::host;
 use crate::progress::{Event, Progress};
@@ -244,13 +245,19 @@ impl<'r> Run<'r> {
         check(options)?;
         let start_ns = host::now_ns();
         let inner = &repository.inner;
+        if mutant!("a writer looks before it is registered") {
+            repository.fresh_store()?;
+        }
         // Registered before the store is looked at, so that nobody takes away what this run will rely on.
         let session = match options.dry_run {
             true => None,
             false => Some(Session::register(&inner.backend, &inner.keys, SessionKind::Backup, &options.program)?),
         };
         repository.check_generations()?;
-        let store = repository.fresh_store()?;
+        let store = match mutant!("a writer looks before it is registered") {
+            true => repository.store()?,
+            false => repository.fresh_store()?,
+        };
         let lineage = Lineage::find(repository, source, options)?;
         let run = Self { repository, source, options, progress, session, store, start_ns, lineage };
         // Said before the work and not after it. What is not known yet has a fixed length, or hardly any.

@@ -21,6 +21,7 @@ use crate::format::index::{ChunkRow, FrameRow, IndexBlock, PackRow};
 use crate::format::keyring::Purpose;
 use crate::format::pack::{Footer, FrameRecord, TRAILER_LENGTH};
 use crate::id::{ChunkId, ChunkKind, IndexId, ObjectName, PackId, PackKind};
+use crate::mutants::mutant;
 use crate::seal::{self, FramePlace, PackKeys};
 
 /// One place of a chunk, in the numbers of its index.
@@ -130,7 +131,10 @@ impl Index {
     /// the tables of packs that are not fully indexed. A writer is registered before it loads what it will rely on.
     pub fn load(backend: &dyn Backend, keys: &Keys) -> Result<Self> {
         // First: a pack that is condemned after this was listed cannot be deleted before its cycle has seen this writer.
-        let mut index = Self { condemned: gc::condemned(backend, keys)?, ..Self::default() };
+        let mut index = Self::default();
+        if !mutant!("marks are read after the index") {
+            index.read_condemned(backend, keys)?;
+        }
         index.read_damage_records(backend, keys)?;
         let mut names = Vec::new();
         let foreign = &mut index.report.foreign;
@@ -151,7 +155,17 @@ impl Index {
             index.read_object(backend, keys, id, &mut loading)?;
         }
         index.adopt(backend, keys, &mut loading)?;
+        if mutant!("marks are read after the index") {
+            index.read_condemned(backend, keys)?;
+        }
         Ok(index)
+    }
+
+    fn read_condemned(&mut self, backend: &dyn Backend, keys: &Keys) -> Result<()> {
+        if !mutant!("marks are ignored") {
+            self.condemned = gc::condemned(backend, keys)?;
+        }
+        Ok(())
     }
 
     /// The packs that are there, with their sizes.

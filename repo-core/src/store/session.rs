@@ -104,6 +104,10 @@ impl Session {
         let lost = match self.backend.put_new(name, bytes.clone()) {
             Ok(Put::Created) => return Ok(()),
             Ok(Put::Exists(there)) if there == *bytes => return Ok(()),
+            Ok(Put::Exists(_)) if mutant!("a fence is written over") => {
+                self.backend.remove(name)?;
+                return self.backend.put_new(name, bytes.clone()).map(drop).map_err(Error::from);
+            }
             Ok(Put::Exists(_)) => return Err(Error::Fenced),
             // Nothing was written, and the place said so.
             Err(error) if matches!(error.kind, BackendErrorKind::Full | BackendErrorKind::Denied) => {
