@@ -18,6 +18,7 @@ pub mod snapshot;
 pub mod tree;
 #[cfg(test)]
 mod vectors;
+pub mod verified;
 pub mod xattrs;
 
 use crate::error::Corruption;

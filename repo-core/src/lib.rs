@@ -128,7 +128,7 @@ pub use id::{
     SnapshotId,
 };
 pub use ops::backup::{BackupOptions, BackupReport, Mode};
-pub use ops::check::{CheckOptions, CheckReport};
+pub use ops::check::{CheckLevel, CheckOptions, CheckReport, Damage, Damaged, Loss, Subset, Touched, VerifiedPacks};
 pub use ops::read::StoredFile;
 pub use ops::restore::{Overwrite, RestoreOptions, RestoreReport};
 pub use progress::{Action, Event, Progress, Silent};

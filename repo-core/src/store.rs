@@ -5,7 +5,7 @@ mod index;
 mod session;
 mod writer;
 
-pub use index::{Index, Place};
+pub use index::{ByPack, Index, Place};
 pub use session::Session;
 pub use writer::{Sealing, Stored, Writer, WriterOptions};
 
