@@ -60,6 +60,22 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     if bytes < (1u64 << 53) as f64 { Ok(bytes as u64) } else { Err(problem()) }
 }
 
+/// Reads `10m`, `1h30m`, `45s`, `2d`: each unit at most once, the longest first.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let problem = || format!("{text:?} is no length of time; write 45s, 10m, 1h30m or 2d");
+    let mut units = [('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)].iter();
+    let (mut seconds, mut rest) = (0u64, text);
+    while !rest.is_empty() {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(problem)?;
+        let number: u64 = rest[..digits].parse().map_err(|_| problem())?;
+        let letter = rest[digits..].chars().next().ok_or_else(problem)?;
+        let (_, unit) = units.find(|(unit, _)| *unit == letter).ok_or_else(problem)?;
+        seconds = number.checked_mul(*unit).and_then(|more| seconds.checked_add(more)).ok_or_else(problem)?;
+        rest = &rest[digits + letter.len_utf8()..];
+    }
+    if text.is_empty() { Err(problem()) } else { Ok(Duration::from_secs(seconds)) }
+}
+
 /// A zstd level, or the repository's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
@@ -107,6 +123,18 @@ mod tests {
         assert_eq!(parse_size("17"), Ok(17));
         for bad in ["", "k", "-1", "1.5", "1x", "99999999T", "1e3k", "infk"] {
             assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_time_have_units_the_longest_first() {
+        assert_eq!(parse_duration("10m"), Ok(Duration::from_secs(600)));
+        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse_duration("2d1s"), Ok(Duration::from_secs(172_801)));
+        assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
+        for bad in ["", "10", "m", "-1m", "1.5h", "1m1h", "1m1m", "1w", "99999999999999999999s", "999999999999999999d"]
+        {
+            assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }
 
