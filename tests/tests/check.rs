@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use icecore_tests::bench::{Bench, Ears, options, published};
 use icecore_tests::damage::{Damage, Kind, damage, of_kind};
 use icecore_tests::tree::Dice;
+use repo_core::internals::{seal, store};
 use repo_core::{
     Backend, BackendError, Bytes, Capabilities, CheckLevel, CheckOptions, CheckReport, Damaged, Error, Event,
     InitOptions, Listed, LocalTree, LocalTreeOptions, Loss, Memory, Mode, NodeKind, ObjectName, PackId, Prefix,
@@ -252,7 +253,9 @@ fn a_lost_part_of_a_directory_hides_nothing_of_its_rest() {
     }
     let source = LocalTree::new(&[specimen.bench.source()], LocalTreeOptions::default()).expect("the source is there");
     let before: BTreeSet<_> = specimen.packs().into_iter().collect();
-    let report = specimen.open().backup(&source, &options(Mode::Incremental), &Silent).expect("a backup is made");
+    // With one thread frames lie in the order in which they were filled.
+    let repository = specimen.open().with_threads(1);
+    let report = repository.backup(&source, &options(Mode::Incremental), &Silent).expect("a backup is made");
     let snapshot = published(&report).clone();
     let new: Vec<_> = icecore_tests::damage::objects(&*specimen.place)
         .into_iter()
@@ -487,6 +490,29 @@ fn options_without_meaning_are_refused() {
     assert!(refused(packs().subset(Subset::Percent(100.1))));
     assert!(refused(packs().subset(Subset::Bytes(0))));
     assert!(!refused(packs().subset(Subset::Part { part: 2, of: 2 }).until(|| true)));
+}
+
+/// An index that gives other places than the pack's own table: the pack is whole, and yet not all of it can be found.
+#[test]
+fn an_index_that_a_pack_denies_is_found_when_the_pack_is_decoded() {
+    let specimen = Specimen::of(1);
+    let repository = specimen.open();
+    let store = store::of(&repository).expect("it has chunks");
+    let name = of_kind(&*specimen.place, Kind::Index)[0];
+    let bytes = specimen.place.get(&name, Span::All).expect("it is there");
+    let mut blocks = Vec::new();
+    seal::open_index(store.keys(), &bytes, &mut |block| blocks.push(block)).expect("it is whole");
+    let lying = blocks[0].chunks.iter_mut().find(|chunk| chunk.length > 1).expect("a chunk");
+    lying.length -= 1;
+    let writer = specimen.snapshots()[0].id();
+    let (id, bytes) = seal::seal_index(store.keys(), writer, 1 << 20, &blocks).expect("sealed by who has the key");
+    specimen.place.remove(&name).expect("it can be removed");
+    specimen.place.put_new(&ObjectName::Index(id), bytes).expect("memory takes it");
+    assert!(specimen.check(&CheckOptions::new().level(CheckLevel::Names)).is_whole());
+    let report = specimen.check(&CheckOptions::new().read_data());
+    assert_consistent(&report);
+    assert!(report.errors.iter().any(|error| error.to_string().contains("denies")), "{:?}", report.errors);
+    assert!(!report.damaged_snapshots.is_empty(), "what the index hides is as good as lost");
 }
 
 /// A place of which one object cannot be read: a bad sector.
