@@ -490,6 +490,9 @@ fn options_without_meaning_are_refused() {
     assert!(refused(packs().subset(Subset::Percent(100.1))));
     assert!(refused(packs().subset(Subset::Bytes(0))));
     assert!(!refused(packs().subset(Subset::Part { part: 2, of: 2 }).until(|| true)));
+    // A check that looked at nothing is none.
+    let nobody = CheckOptions::new().snapshots([SnapshotId([1; 16])]);
+    assert!(matches!(specimen.open().check(&nobody, &Silent), Err(Error::NoSnapshot { .. })));
 }
 
 /// An index that gives other places than the pack's own table: the pack is whole, and yet not all of it can be found.

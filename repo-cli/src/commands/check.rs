@@ -46,11 +46,11 @@ pub struct Check {
     #[arg(long)]
     read_data: bool,
 
-    /// Of the packs read only n/t (the n-th of t parts), x% or a size such as 10G (drawn at random)
+    /// Of the packs read only n/t (the n-th of t parts), x% or a size such as 10G (drawn at random); as --level data if none is given
     #[arg(long, value_name = "WHICH", value_parser = parse_subset, conflicts_with = "read_data")]
     read_data_subset: Option<Subset>,
 
-    /// Read packs for so long (45s, 10m, 1h30m), those first that were not read for the longest time
+    /// Read packs for so long (45s, 10m, 1h30m), those first that were not read for the longest time; as --level packs if none is given
     #[arg(long, value_name = "TIME", value_parser = numbers::parse_duration)]
     time_budget: Option<Duration>,
 

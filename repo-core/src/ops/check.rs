@@ -35,7 +35,8 @@ impl Repository {
     /// Checks names and index, the small objects in both copies, and as deep as the options say the trees and the packs.
     ///
     /// What is wrong is in the report, each object with the files and snapshots that need it. An error is returned only if
-    /// the check itself could not go on: the place does not answer, or it was cancelled.
+    /// the check itself could not go on: the place does not answer, or it was cancelled; or if it was asked for what has no
+    /// meaning ([`Error::Usage`]) or is not there ([`Error::NoSnapshot`]).
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -129,7 +130,14 @@ impl Repository {
                 findings.touch_snapshot(&Damaged::Object(*object), *id);
             }
         }
-        Ok(list.snapshots.into_iter().filter(|snapshot| is_meant(&snapshot.id())).collect())
+        let unreadable = &report.damaged_snapshots;
+        let chosen: Vec<_> = list.snapshots.into_iter().filter(|snapshot| is_meant(&snapshot.id())).collect();
+        // A check that looked at nothing must not pass for one that found nothing.
+        let is_there = |id: &SnapshotId| unreadable.contains(id) || chosen.iter().any(|snapshot| snapshot.id() == *id);
+        match options.snapshots.iter().flatten().find(|id| !is_there(id)) {
+            Some(id) => Err(Error::NoSnapshot { selector: id.short() }),
+            None => Ok(chosen),
+        }
     }
 }
 

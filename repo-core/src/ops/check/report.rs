@@ -196,3 +196,66 @@ impl Findings {
         report.damaged_snapshots = snapshots.into_iter().collect();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Corruption;
+    use crate::id::PackKind;
+
+    fn pack(number: u8) -> ObjectName {
+        ObjectName::Pack(PackKind::Data, PackId([number; 32]))
+    }
+
+    fn lost(id: ChunkId) -> Error {
+        Error::ChunkLost { id, problem: "gone".to_owned() }
+    }
+
+    fn report(findings: Findings) -> CheckReport {
+        let mut report = CheckReport::default();
+        findings.finish(&mut report);
+        report
+    }
+
+    #[test]
+    fn an_object_is_named_once_and_by_who_meets_it_first() {
+        let mut findings = Findings::default();
+        findings.add_error(Corruption::Missing.of(pack(1)));
+        findings.add_error(Corruption::Hash.of(pack(1)));
+        let report = report(findings);
+        assert!(matches!(report.errors[..], [Error::Corrupt { problem: Corruption::Missing, .. }]), "{report:?}");
+    }
+
+    #[test]
+    fn a_thousand_touched_entries_are_named_one_of_each_object_at_least_and_all_are_counted() {
+        let mut findings = Findings::default();
+        for number in [1, 2] {
+            findings.add_error(Corruption::Missing.of(pack(number)));
+        }
+        let snapshot = SnapshotId([9; 16]);
+        let touched = Touched { snapshot, path: b"/x".to_vec(), loss: Loss::Content };
+        (0..5000).for_each(|_| findings.touch(0, &touched));
+        (0..3).for_each(|_| findings.touch(1, &touched));
+        let report = report(findings);
+        let counts = report.damage.iter().map(|damage| (damage.touched.len(), damage.touched_count));
+        assert_eq!(counts.collect::<Vec<_>>(), [(NAMED_MAX, 5000), (1, 3)]);
+        assert_eq!(
+            (report.damage[1].snapshots.as_slice(), &report.damaged_snapshots),
+            (&[snapshot][..], &vec![snapshot])
+        );
+    }
+
+    #[test]
+    fn chunks_are_named_up_to_a_bound_and_objects_always() {
+        let mut findings = Findings::default();
+        for number in 0..NAMED_MAX as u32 + 7 {
+            let id = ChunkId(*blake3::hash(&number.to_le_bytes()).as_bytes());
+            let is_named = findings.add(Damaged::Chunk(id), lost(id)).is_some();
+            assert_eq!(is_named, (number as usize) < NAMED_MAX);
+        }
+        findings.add_error(Corruption::Missing.of(pack(1)));
+        let report = report(findings);
+        assert_eq!((report.errors.len(), report.unnamed_errors), (NAMED_MAX + 1, 7));
+        assert_eq!(report.damaged_packs, [PackId([1; 32])]);
+    }
+}
