@@ -1,6 +1,7 @@
 //! The command line: flags that every command has, and the list of commands. Each command's own flags are in its file.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -54,7 +55,7 @@ pub struct Global {
 
     /// Print more; twice, or `--verbose=2`: every entry
     #[arg(short, long, global = true, value_name = "N", num_args = 0..=1, require_equals = true,
-          default_missing_value = "1", action = clap::ArgAction::Append, value_parser = clap::value_parser!(u8).range(0..=2))]
+          default_missing_value = "1", action = clap::ArgAction::Append)]
     pub verbose: Vec<u8>,
 
     /// Print JSON, one value a line, as docs/json.md describes it
@@ -65,7 +66,7 @@ pub struct Global {
     #[arg(long, global = true)]
     pub no_extra_verify: bool,
 
-    /// How hard to compress new data: auto (what the repository was made with), fastest, better, max, or a level from 1 to 19
+    /// How hard to compress new data: auto (what the repository was made with), off, fastest, better, max, or a level from 1 to 19
     #[arg(long, value_name = "HOW", global = true, env = "ICECORE_COMPRESSION", hide_env_values = true, default_value = "auto",
           hide_default_value = true, value_parser = numbers::parse_compression)]
     pub compression: numbers::Compression,
@@ -73,6 +74,59 @@ pub struct Global {
     /// Worker threads [default: one a core]
     #[arg(long, value_name = "N", global = true, env = "ICECORE_THREADS", hide_env_values = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+
+    /// Mean size of new data packs in MiB, 4 to 128; each thread holds one in memory [default: the repository's, 12]
+    #[arg(long, value_name = "MIB", global = true, env = "ICECORE_PACK_SIZE", hide_env_values = true, value_parser = numbers::parse_pack_size)]
+    pub pack_size: Option<numbers::PackSize>,
+
+    /// Write no more than so many KiB a second to the repository; 0: as fast as it can
+    #[arg(long, value_name = "KIB", global = true)]
+    pub limit_upload: Option<u32>,
+
+    /// Read no more than so many KiB a second from the repository; 0: as fast as it can
+    #[arg(long, value_name = "KIB", global = true)]
+    pub limit_download: Option<u32>,
+
+    /// The first digits of the key to try first, from `key list` [env: ICECORE_KEY_HINT]
+    #[arg(long, value_name = "ID", global = true)]
+    pub key_hint: Option<String>,
+
+    /// Use the empty password, which protects nothing; without this it is refused
+    #[arg(long, global = true, group = "secret")]
+    pub insecure_no_password: bool,
+
+    #[command(flatten)]
+    pub accepted: Accepted,
+}
+
+/// Flags of restic that scripts pass and that have nothing to do here. They are understood, so that a mistyped value is
+/// still said, and shown by `--help` but not by `-h`.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Accepted {
+    /// Accepted for restic's scripts: there are no locks
+    #[arg(long, global = true, hide_short_help = true)]
+    pub no_lock: bool,
+
+    /// Accepted for restic's scripts: there are no locks to wait for
+    #[arg(long, value_name = "DURATION", global = true, hide_short_help = true, value_parser = numbers::parse_duration)]
+    pub retry_lock: Option<Duration>,
+
+    /// Accepted for restic's scripts: a repository in a directory has no cache
+    #[arg(long, global = true, hide_short_help = true)]
+    pub no_cache: bool,
+
+    /// Accepted for restic's scripts: a repository in a directory has no cache
+    #[arg(long, value_name = "DIRECTORY", global = true, hide_short_help = true)]
+    pub cache_dir: Option<PathBuf>,
+
+    /// Accepted for restic's scripts: a repository in a directory has no cache
+    #[arg(long, global = true, hide_short_help = true)]
+    pub cleanup_cache: bool,
+
+    /// Accepted for restic's scripts: options of places (s3.region=…), of which a directory needs none; unknown ones are refused
+    #[arg(short, long, value_name = "KEY=VALUE", global = true, hide_short_help = true, value_parser = numbers::parse_option)]
+    pub option: Vec<String>,
 }
 
 impl Global {

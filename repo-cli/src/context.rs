@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{env, fs};
 
-use repo_core::{Backend, BackendErrorKind, Error, InitOptions, Local, ObjectName, Repository, Span};
+use repo_core::{
+    Backend, BackendErrorKind, Error, InitOptions, Limited, Local, ObjectName, OpenOptions, Repository, Span,
+};
 
 use crate::args::Global;
 use crate::exit::{Failure, Outcome};
@@ -56,7 +58,13 @@ impl Context {
     }
 
     fn backend(&self) -> Outcome<Arc<dyn Backend>> {
-        Ok(Arc::new(Local::new(self.place()?)))
+        let place: Arc<dyn Backend> = Arc::new(Local::new(self.place()?));
+        let rate = |kib: Option<u32>| u64::from(kib.unwrap_or(0)) << 10;
+        let (put, get) = (rate(self.global.limit_upload), rate(self.global.limit_download));
+        Ok(match (put, get) {
+            (0, 0) => place,
+            _ => Arc::new(Limited::new(place).put_bytes_per_second(put).get_bytes_per_second(get)),
+        })
     }
 
     /// Opens the repository.
@@ -82,7 +90,13 @@ impl Context {
             }
             _ => {}
         }
-        let repository = secrets::open(&self.global, |secret| Repository::open(Arc::clone(&backend), secret))?;
+        let mut options = OpenOptions::default();
+        options.key_hint = match &self.global.key_hint {
+            Some(hint) => Some(hint.clone()),
+            None => env::var("ICECORE_KEY_HINT").ok(),
+        };
+        let open = |secret: &_| Repository::open_with(Arc::clone(&backend), secret, &options);
+        let repository = secrets::open(&self.global, open)?;
         Ok(self.threaded(repository))
     }
 
@@ -105,7 +119,8 @@ impl Context {
         let made = secrets::for_new_repository(&self.global, new)?;
         let mut options = InitOptions::default();
         options.label = label;
-        if let Some(level) = self.global.compression.level() {
+        // Off is of a run alone: what a repository is made with is a level.
+        if let Some(level @ 1..) = self.global.compression.level() {
             options.level = level;
         }
         let repository = Repository::init(backend, &made.secret, &options)?;

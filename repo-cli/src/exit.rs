@@ -158,6 +158,15 @@ fn describe(failure: &Failure) -> (Code, String, Option<String>) {
             "check --repo, or make a repository there with `icecore init` or `icecore backup --init`",
         ),
         Error::RepositoryExists { .. } => (Code::Failed, "use it as it is, or choose another place"),
+        Error::NotEmpty { .. } => (Code::Failed, "name an empty directory, or one that does not exist yet: it is made"),
+        Error::Local { source, .. }
+            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+        {
+            (
+                Code::Failed,
+                "make room in the target and run the same command again: what is restored is not written twice",
+            )
+        }
         Error::WrongSecret { .. } => (
             Code::WrongSecret,
             "check which password or key file is used; a recovery kit opens the repository too (--recovery-kit)",

@@ -7,6 +7,8 @@ mod args;
 mod commands;
 mod context;
 mod exit;
+mod grouping;
+mod interrupt;
 mod json;
 mod names;
 mod numbers;

@@ -1,4 +1,4 @@
-//! Sizes, durations, shares and compression levels, as people write and read them.
+//! Sizes, durations, shares, compression levels and options of places, as people write and read them.
 
 use std::time::Duration;
 
@@ -60,34 +60,113 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     if bytes < (1u64 << 53) as f64 { Ok(bytes as u64) } else { Err(problem()) }
 }
 
-/// Reads `10m`, `1h30m`, `45s`, `2d`: each unit at most once, the longest first.
+/// Reads `5m`, `1h30m`, `1.5s`, `0`: numbers, each with a unit, as restic's scripts write them.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let problem = || format!("{text:?} is no length of time; write 45s, 10m, 1h30m or 2d");
-    let mut units = [('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)].iter();
-    let (mut seconds, mut rest) = (0u64, text);
-    while !rest.is_empty() {
-        let digits = rest.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(problem)?;
-        let number: u64 = rest[..digits].parse().map_err(|_| problem())?;
-        let letter = rest[digits..].chars().next().ok_or_else(problem)?;
-        let (_, unit) = units.find(|(unit, _)| *unit == letter).ok_or_else(problem)?;
-        seconds = number.checked_mul(*unit).and_then(|more| seconds.checked_add(more)).ok_or_else(problem)?;
-        rest = &rest[digits + letter.len_utf8()..];
+    const UNITS: [(&str, f64); 6] = [("h", 3600.0), ("ms", 1e-3), ("m", 60.0), ("us", 1e-6), ("ns", 1e-9), ("s", 1.0)];
+    let problem = || format!("{text:?} is no duration; write 30s, 5m or 1h30m");
+    let mut rest = text;
+    let mut seconds = 0.0;
+    while !rest.is_empty() && text != "0" {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(rest.len());
+        let number = rest[..digits].parse::<f64>().map_err(|_| problem())?;
+        let unit = UNITS.iter().find(|(name, _)| rest[digits..].starts_with(name)).ok_or_else(problem)?;
+        rest = &rest[digits + unit.0.len()..];
+        seconds += number * unit.1;
     }
-    if text.is_empty() { Err(problem()) } else { Ok(Duration::from_secs(seconds)) }
+    match text.is_empty() {
+        true => Err(problem()),
+        false => Duration::try_from_secs_f64(seconds).map_err(|_| problem()),
+    }
+}
+
+/// The value of `--pack-size`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackSize(Option<u32>);
+
+impl PackSize {
+    /// Bytes to ask for; `None`: the repository's.
+    pub fn bytes(self) -> Option<u32> {
+        self.0
+    }
+}
+
+/// Reads MiB from 4 to 128. Nothing (a variable that is set to nothing) and 0 are the repository's own.
+pub fn parse_pack_size(text: &str) -> Result<PackSize, String> {
+    match text.parse::<u32>() {
+        Ok(mib @ 4..=128) => Ok(PackSize(Some(mib << 20))),
+        Ok(0) => Ok(PackSize(None)),
+        Err(_) if text.is_empty() => Ok(PackSize(None)),
+        _ => Err("write a number of MiB from 4 to 128".to_owned()),
+    }
+}
+
+/// Reads a number of files from 1 to 1024; nothing and 0 mean the default.
+pub fn parse_concurrency(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 0..=1024) => Ok(number),
+        Err(_) if text.is_empty() => Ok(0),
+        _ => Err("write a number from 1 to 1024".to_owned()),
+    }
+}
+
+/// Reads the value of `--option`: a key that restic knows, for whatever place, and a value.
+pub fn parse_option(text: &str) -> Result<String, String> {
+    /// Every kind of place has this one.
+    const CONNECTIONS: &str = "connections";
+    const PLACES: [&str; 9] = ["local", "sftp", "rest", "s3", "azure", "gs", "b2", "swift", "rclone"];
+    const OTHERS: [&str; 24] = [
+        "azure.access-tier",
+        "gs.region",
+        "rclone.args",
+        "rclone.program",
+        "rclone.timeout",
+        "s3.bucket-lookup",
+        "s3.enable-restore",
+        "s3.layout",
+        "s3.list-objects-v1",
+        "s3.region",
+        "s3.restore-days",
+        "s3.restore-tier",
+        "s3.restore-timeout",
+        "s3.retries",
+        "s3.storage-class",
+        "s3.unsafe-anonymous-auth",
+        "sftp.args",
+        "sftp.command",
+        "sftp.layout",
+        "local.layout",
+        "vss.exclude-all-mount-points",
+        "vss.exclude-volumes",
+        "vss.provider",
+        "vss.timeout",
+    ];
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} has no value; write KEY=VALUE"))?;
+    let place = key.split_once('.').filter(|(place, name)| *name == CONNECTIONS && PLACES.contains(place));
+    match place {
+        Some(_) if !value.parse::<u32>().is_ok_and(|number| number > 0) => {
+            Err(format!("{key}: {value:?} is no number of connections"))
+        }
+        Some(_) => Ok(key.to_owned()),
+        None if OTHERS.contains(&key) => Ok(key.to_owned()),
+        None => Err(format!("there is no option {key:?}")),
+    }
 }
 
 /// A zstd level, or the repository's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
     Repository,
+    /// Of data; metadata is compressed a little all the same.
+    Off,
     Level(i8),
 }
 
 impl Compression {
-    /// The level to ask for; `None`: the repository's.
+    /// The level to ask for; 0 is none, `None` the repository's.
     pub fn level(self) -> Option<i8> {
         match self {
             Self::Repository => None,
+            Self::Off => Some(0),
             Self::Level(level) => Some(level),
         }
     }
@@ -97,13 +176,13 @@ impl Compression {
 pub fn parse_compression(text: &str) -> Result<Compression, String> {
     match text {
         "auto" => Ok(Compression::Repository),
+        "off" => Ok(Compression::Off),
         "fastest" => Ok(Compression::Level(1)),
         "better" => Ok(Compression::Level(9)),
         "max" => Ok(Compression::Level(19)),
-        "off" => Err("new data is always compressed where that makes it smaller; `fastest` costs the least".to_owned()),
         number => match number.parse::<i8>() {
             Ok(level @ 1..=19) => Ok(Compression::Level(level)),
-            _ => Err("write auto, fastest, better, max, or a level from 1 to 19".to_owned()),
+            _ => Err("write auto, off, fastest, better, max, or a level from 1 to 19".to_owned()),
         },
     }
 }
@@ -127,18 +206,6 @@ mod tests {
     }
 
     #[test]
-    fn lengths_of_time_have_units_the_longest_first() {
-        assert_eq!(parse_duration("10m"), Ok(Duration::from_secs(600)));
-        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
-        assert_eq!(parse_duration("2d1s"), Ok(Duration::from_secs(172_801)));
-        assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
-        for bad in ["", "10", "m", "-1m", "1.5h", "1m1h", "1m1m", "1w", "99999999999999999999s", "999999999999999999d"]
-        {
-            assert!(parse_duration(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn durations_show_hours_only_when_there_are_any() {
         assert_eq!(duration(Duration::from_secs(34)), "0:34");
         assert_eq!(duration(Duration::from_secs(3599)), "59:59");
@@ -150,8 +217,56 @@ mod tests {
         assert_eq!(parse_compression("auto").map(Compression::level), Ok(None));
         assert_eq!(parse_compression("max").map(Compression::level), Ok(Some(19)));
         assert_eq!(parse_compression("7").map(Compression::level), Ok(Some(7)));
-        for bad in ["off", "0", "20", "-1", "fast"] {
+        assert_eq!(parse_compression("off").map(Compression::level), Ok(Some(0)));
+        for bad in ["", "0", "20", "-1", "fast"] {
             assert!(parse_compression(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations_are_numbers_with_units() {
+        let parsed = |text| parse_duration(text).map(|duration| duration.as_millis());
+        for (text, milliseconds) in [("5m", 300_000), ("1h30m", 5_400_000), ("1.5s", 1500), ("20ms", 20), ("0", 0)] {
+            assert_eq!(parsed(text), Ok(milliseconds), "{text}");
+        }
+        for bad in
+            ["", "5", "m", "5 m", "-5m", "5m3", "1.2.3s", "five", "5d", "1e400h", &format!("{}h", "9".repeat(40))]
+        {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn options_of_places_are_those_that_restic_knows() {
+        for good in
+            ["local.connections=4", "s3.storage-class=STANDARD_IA", "sftp.args=-p 22 -o a=b", "rest.connections=1"]
+        {
+            assert!(parse_option(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "local.connections",
+            "local.connections=0",
+            "local.connections=x",
+            "s3.nonsense=1",
+            "vss.connections=1",
+            "=1",
+        ] {
+            assert!(parse_option(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_with_bounds_take_nothing_for_the_default() {
+        let packs = |text| parse_pack_size(text).map(PackSize::bytes);
+        assert_eq!((packs("4"), packs("128")), (Ok(Some(4 << 20)), Ok(Some(128 << 20))));
+        assert_eq!((packs(""), packs("0")), (Ok(None), Ok(None)));
+        assert_eq!((parse_concurrency(""), parse_concurrency("1024")), (Ok(0), Ok(1024)));
+        for bad in ["3", "129", "-1", "4.5", "16M", "x"] {
+            assert!(packs(bad).is_err(), "{bad}");
+        }
+        for bad in ["1025", "-1", "x"] {
+            assert!(parse_concurrency(bad).is_err(), "{bad}");
         }
     }
 }

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::args::Global;
 use crate::exit::{Failure, Outcome};
+use crate::interrupt;
 use crate::names;
 
 /// How often a person may mistype a password.
@@ -33,6 +34,8 @@ enum Origin {
     PasswordFile(PathBuf),
     PasswordCommand(String),
     Environment(Zeroizing<Vec<u8>>),
+    /// The empty password, which was asked for by name.
+    Nothing,
     Prompt,
 }
 
@@ -51,6 +54,14 @@ fn origin(global: &Global) -> Outcome<Origin> {
         return Ok(Origin::PasswordFile(path.clone()));
     } else if let Some(command) = &global.password_command {
         return Ok(Origin::PasswordCommand(command.clone()));
+    } else if global.insecure_no_password {
+        const SECRETS: [&str; 4] =
+            ["ICECORE_PASSWORD", "ICECORE_PASSWORD_FILE", "ICECORE_PASSWORD_COMMAND", "ICECORE_KEY_FILE"];
+        return match SECRETS.into_iter().find(|name| variable(name).is_some()) {
+            // Which of the two was meant? To take either would be to guess.
+            Some(name) => Err(Failure::told(format!("--insecure-no-password and {name} cannot be used together"))),
+            None => Ok(Origin::Nothing),
+        };
     }
     let key_file = variable("ICECORE_KEY_FILE").map(|value| Origin::KeyFile(value.into()));
     let password_file = variable("ICECORE_PASSWORD_FILE").map(|value| Origin::PasswordFile(value.into()));
@@ -79,6 +90,7 @@ pub fn open<T>(global: &Global, mut open: impl FnMut(&Secret) -> repo_core::Resu
     };
     for left in (0..TRIES).rev() {
         let password = ask("enter password for repository: ")?;
+        checked(&password)?;
         match open(&Secret::password(password.as_slice())) {
             Err(Error::WrongSecret { .. }) if left > 0 => eprintln!("wrong password; try again"),
             result => return Ok(result?),
@@ -100,9 +112,11 @@ pub fn for_new_repository(global: &Global, new: &NewSecret) -> Outcome<NewlyMade
     Ok(NewlyMade { secret, file: None })
 }
 
-/// The secret of a new key slot: a new key file, a file with a password, or what a person types.
-pub fn for_new_key(new: &NewSecret, password_file: Option<&Path>) -> Outcome<NewlyMade> {
+/// The secret of a new key slot: the empty password if that was asked for, a new key file, a file with a password, or
+/// what a person types.
+pub fn for_new_key(new: &NewSecret, password_file: Option<&Path>, empty: bool) -> Outcome<NewlyMade> {
     let secret = match (&new.new_key_file, password_file) {
+        _ if empty => read(&Origin::Nothing)?,
         (Some(path), _) => return make_key_file(path),
         (None, Some(path)) => read(&Origin::PasswordFile(path.to_owned()))?,
         (None, None) => ask_twice("enter new password: ")?,
@@ -157,11 +171,17 @@ fn read(origin: &Origin) -> Outcome<Secret> {
             let contents = read_small(path, "reading the recovery kit")?;
             let text = std::str::from_utf8(&contents)
                 .map_err(|_| Failure::told(format!("{} is no text", names::path(path))))?;
-            return Ok(Secret::from_recovery_kit(text)?);
+            return Secret::from_recovery_kit(text).map_err(|error| {
+                Failure::with_hint(
+                    format!("{}: {error}", names::path(path)),
+                    "compare it with the paper: five lines of 16 digits 0-9 and letters A-Z, of which I, L, O and U are none",
+                )
+            });
         }
         Origin::PasswordFile(path) => trimmed(&decoded(read_small(path, "reading the password file")?)),
         Origin::PasswordCommand(command) => trimmed(&run(command)?),
         Origin::Environment(password) => password.clone(),
+        Origin::Nothing => return Ok(Secret::password([])),
         Origin::Prompt => ask("enter password: ")?,
     };
     checked(&password)?;
@@ -173,7 +193,7 @@ fn checked(password: &[u8]) -> Outcome {
     match password.is_empty() {
         true => Err(Failure::with_hint(
             "the password is empty",
-            "an empty password protects nothing; `--new-key-file` makes a key that no one must remember",
+            "an empty password protects nothing; `--new-key-file` makes a key that no one must remember, and --insecure-no-password takes it all the same",
         )),
         false => Ok(()),
     }
@@ -226,25 +246,35 @@ fn run(command: &str) -> Outcome<Zeroizing<Vec<u8>>> {
 }
 
 fn ask(prompt: &str) -> Outcome<Zeroizing<Vec<u8>>> {
-    let password = rpassword::prompt_password(prompt).map_err(|_| {
-        Failure::with_hint(
+    let answer = interrupt::while_asking(|| rpassword::prompt_password(prompt));
+    let password = answer.map_err(|error| match error.kind() {
+        io::ErrorKind::Interrupted => Failure::Interrupted("no password was entered".to_owned()),
+        io::ErrorKind::UnexpectedEof => Failure::told("no password was entered"),
+        _ => Failure::with_hint(
             "no password is given, and there is no terminal to ask for one",
             "use --password-file, --password-command, --key-file or ICECORE_PASSWORD",
-        )
+        ),
     })?;
     Ok(Zeroizing::new(password.into_bytes()))
 }
 
+/// A new password, typed twice alike. A slip is no reason to begin the whole command again.
 fn ask_twice(prompt: &str) -> Outcome<Secret> {
-    for _ in 0..TRIES {
+    let mut slip = "";
+    for left in (0..TRIES).rev() {
         let first = ask(prompt)?;
-        checked(&first)?;
-        if *first == *ask("enter password again: ")? {
+        slip = if first.is_empty() {
+            "the password is empty"
+        } else if *first != *ask("enter password again: ")? {
+            "the passwords differ"
+        } else {
             return Ok(Secret::password(first.as_slice()));
+        };
+        if left > 0 {
+            eprintln!("{slip}; try again");
         }
-        eprintln!("the two differ; try again");
     }
-    Err(Failure::told("the passwords differ"))
+    Err(Failure::with_hint(slip, "nothing was stored; `--new-key-file` makes a key that no one must remember"))
 }
 
 #[cfg(test)]

@@ -99,8 +99,8 @@ pub fn selector(name: &str) -> Outcome<Selector> {
         };
         return back.map(|back| Selector::Latest { back }).ok_or_else(|| not_an_id(name));
     }
-    match !name.is_empty() && name.len() <= 32 && name.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
-        true => Ok(Selector::Id(name.to_owned())),
+    match !name.is_empty() && name.len() <= 32 && name.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        true => Ok(Selector::Id(name.to_ascii_lowercase())),
         false => Err(not_an_id(name)),
     }
 }
@@ -184,8 +184,10 @@ mod tests {
     fn names_of_snapshots_are_latest_or_digits() {
         assert_eq!(selector("latest").expect("valid"), Selector::Latest { back: 0 });
         assert_eq!(selector("latest~12").expect("valid"), Selector::Latest { back: 12 });
-        assert_eq!(selector("0a1b").expect("valid"), Selector::Id("0a1b".to_owned()));
-        for bad in ["", "latest~", "latest~-1", "latest~+1", "latestx", "xyz", "ABC", &"0".repeat(33), "ab:/x"] {
+        for typed in ["0a1b", "0A1B", "0A1b"] {
+            assert_eq!(selector(typed).expect("valid"), Selector::Id("0a1b".to_owned()));
+        }
+        for bad in ["", "latest~", "latest~-1", "latest~+1", "latestx", "xyz", "LATEST", &"0".repeat(33), "ab:/x"] {
             assert!(selector(bad).is_err(), "{bad}");
         }
     }

@@ -3,15 +3,18 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::error::BackendError;
 use crate::id::{ObjectName, PackKind};
 
+mod limit;
 mod local;
 mod memory;
 
+pub use limit::Limited;
 pub use local::Local;
 pub use memory::Memory;
 
@@ -59,6 +62,12 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// Calls `each` for every name below `prefix`, in no order, until it breaks.
     fn list(&self, prefix: Prefix, each: &mut dyn FnMut(Listed) -> ControlFlow<()>) -> Result<(), BackendError>;
+
+    /// How long ago an object got its name, by the place's own clock; `None` where the place cannot tell. Decides only how
+    /// soon a silent writer is given up, never what is safe.
+    fn age(&self, _name: &ObjectName) -> Result<Option<Duration>, BackendError> {
+        Ok(None)
+    }
 
     /// Removes an object.
     fn remove(&self, name: &ObjectName) -> Result<Removal, BackendError>;
@@ -111,8 +120,16 @@ pub enum Prefix {
     Indexes,
     /// `snapshots/`
     Snapshots,
-    /// `sessions/`
+    /// `sessions/`: sessions and their renewals.
     Sessions,
+    /// `gc/`
+    Gc,
+    /// `forgotten/`
+    Forgotten,
+    /// `damaged/`
+    Damaged,
+    /// `parity/`
+    Parity,
     /// `r/`
     SecondCopies,
 }
@@ -130,6 +147,10 @@ impl Prefix {
             Self::Indexes => "index",
             Self::Snapshots => "snapshots",
             Self::Sessions => "sessions",
+            Self::Gc => "gc",
+            Self::Forgotten => "forgotten",
+            Self::Damaged => "damaged",
+            Self::Parity => "parity",
             Self::SecondCopies => "r",
         }
     }
@@ -144,7 +165,11 @@ impl Prefix {
             Self::Packs(kind) => matches!(name, ObjectName::Pack(of, _) if *of == kind),
             Self::Indexes => matches!(name, ObjectName::Index(_)),
             Self::Snapshots => matches!(name, ObjectName::Snapshot(_)),
-            Self::Sessions => matches!(name, ObjectName::Session(_)),
+            Self::Sessions => matches!(name, ObjectName::Session(_) | ObjectName::Renewal(..)),
+            Self::Gc => matches!(name, ObjectName::Gc(..)),
+            Self::Forgotten => matches!(name, ObjectName::Forgotten(_)),
+            Self::Damaged => matches!(name, ObjectName::Damaged(..)),
+            Self::Parity => matches!(name, ObjectName::Parity(..)),
             Self::SecondCopies => matches!(name, ObjectName::SecondCopy(_)),
         }
     }

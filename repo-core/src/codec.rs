@@ -12,10 +12,14 @@ use crate::error::Corruption;
 
 /// bincode counts what it *claims*, and claims eight bytes for a variable-length integer that takes one. So eight times
 /// the longest payload is the tightest limit that never refuses a payload within its own.
-const CLAIM_LIMIT: usize = 8 << 20;
+const CLAIM_LIMIT: usize = 8 * PAYLOAD_BYTES_MAX;
+const LARGE_CLAIM_LIMIT: usize = 8 * LARGE_PAYLOAD_BYTES_MAX;
 
-/// No payload is longer than this; each type has its own limit, at most this one.
+/// No payload but the large ones is longer than this; each type has its own limit, at most this one.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+
+/// Lists of packs: two million names of 32 bytes.
+pub const LARGE_PAYLOAD_BYTES_MAX: usize = 64 << 20;
 
 /// The bytes of a struct: its fields in the order they are declared.
 ///
@@ -39,12 +43,16 @@ pub fn decode<T: Serialize + DeserializeOwned>(
     bytes_max: usize,
     what: &'static str,
 ) -> Result<T, Corruption> {
-    if bytes.len() > bytes_max.min(PAYLOAD_BYTES_MAX) {
+    if bytes.len() > bytes_max.min(LARGE_PAYLOAD_BYTES_MAX) {
         return Err(Corruption::OverLimit(what));
     }
-    let configuration = bincode::config::standard().with_limit::<CLAIM_LIMIT>();
-    let (value, consumed): (T, usize) =
-        bincode::serde::decode_from_slice(bytes, configuration).map_err(|_| Corruption::Malformed(what))?;
+    let standard = bincode::config::standard();
+    let decoded = if bytes_max <= PAYLOAD_BYTES_MAX {
+        bincode::serde::decode_from_slice(bytes, standard.with_limit::<CLAIM_LIMIT>())
+    } else {
+        bincode::serde::decode_from_slice(bytes, standard.with_limit::<LARGE_CLAIM_LIMIT>())
+    };
+    let (value, consumed): (T, usize) = decoded.map_err(|_| Corruption::Malformed(what))?;
     if consumed != bytes.len() {
         return Err(Corruption::Malformed(what));
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::id::{ChunkId, ObjectName};
+use crate::id::{ChunkId, ObjectName, SnapshotId};
 
 /// The library's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -23,6 +23,16 @@ pub enum Error {
     RepositoryExists {
         /// Where it is.
         place: String,
+    },
+    /// `init` found things at the place that are not a repository's; it made nothing.
+    #[error("{place} is not empty: it has {}{}", found.join(", "), if *more { " and more" } else { "" })]
+    NotEmpty {
+        /// Where they are.
+        place: String,
+        /// Some of their names.
+        found: Vec<String>,
+        /// Whether there are others.
+        more: bool,
     },
     /// The place has objects but no `format` that can be read.
     #[error("{object} was written by another version: {problem}")]
@@ -117,6 +127,14 @@ pub enum Error {
     /// Another client fenced this session; nothing was published.
     #[error("the session was ended by another client; run the command again")]
     Fenced,
+    /// Snapshots that the last prune kept are gone, and nobody forgot them: nothing is deleted on that ground.
+    #[error("{count} snapshots that the last prune kept are gone without having been forgotten, {first} among them")]
+    SnapshotsVanished {
+        /// How many.
+        count: usize,
+        /// One of them.
+        first: SnapshotId,
+    },
     /// [`Progress::is_cancelled`](crate::Progress::is_cancelled) said so.
     #[error("interrupted")]
     Cancelled,

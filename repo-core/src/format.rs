@@ -3,6 +3,7 @@
 
 pub mod config;
 mod cursor;
+pub mod gc;
 pub mod header;
 pub mod index;
 pub mod key_slot;
@@ -17,7 +18,7 @@ pub mod session;
 pub mod snapshot;
 pub mod tree;
 #[cfg(test)]
-mod vectors;
+pub(crate) mod vectors;
 pub mod verified;
 pub mod xattrs;
 
@@ -40,6 +41,10 @@ pub const SMALL_PAYLOAD_BYTES_MAX: usize = 64 << 10;
 
 /// Payload of a keyring or a snapshot: 1 MiB holds thousands of paths, or of key slots.
 pub const PAYLOAD_BYTES_MAX: usize = crate::codec::PAYLOAD_BYTES_MAX;
+
+/// Payload of a mark, a plan or an end of a reclaiming cycle: two million names of packs, which are 24 TiB in packs of
+/// 12 MiB.
+pub const LARGE_PAYLOAD_BYTES_MAX: usize = crate::codec::LARGE_PAYLOAD_BYTES_MAX;
 
 /// A chunk, and so a frame that holds one: 16 MiB is the longest chunk FastCDC is allowed to make, and what a reader must
 /// be ready to hold in memory whole.

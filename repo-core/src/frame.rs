@@ -21,6 +21,7 @@ const PROBE_SAMPLE_BYTES: usize = 4 << 10;
 pub struct FrameCodec {
     compressor: Compressor<'static>,
     decompressor: Decompressor<'static>,
+    stores_raw: bool,
     /// What [`Self::take_scratch`] lends.
     scratch: [Vec<u8>; 2],
 }
@@ -37,14 +38,20 @@ impl FrameCodec {
         Self {
             compressor: compressor(level.clamp(1, LEVEL_MAX)),
             decompressor: Decompressor::new().expect("a context without dictionary has nothing to refuse"),
+            stores_raw: false,
             scratch: [Vec::new(), Vec::new()],
         }
+    }
+
+    /// From now on compresses nothing, or again what gets smaller by it. Frames of both kinds lie side by side.
+    pub fn store_raw(&mut self, raw: bool) {
+        self.stores_raw = raw;
     }
 
     /// Appends the compressed form of `raw` to `out`, or `raw` itself where that saves less than 3 %.
     pub fn compress(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Codec {
         let start = out.len();
-        if looks_incompressible(raw) {
+        if self.stores_raw || looks_incompressible(raw) {
             out.extend_from_slice(raw);
             return Codec::Raw;
         }

@@ -9,7 +9,8 @@ pub(crate) fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result
     bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }
 
-/// Reads exactly `N` bytes from `2 * N` lower-case hexadecimal digits; anything else is `None`.
+/// Reads exactly `N` bytes from `2 * N` lower-case hexadecimal digits; anything else is `None`: stored names have one
+/// spelling (invariant 8).
 pub(crate) fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digits = text.as_bytes();
     if digits.len() != 2 * N {
@@ -45,18 +46,26 @@ macro_rules! id {
             }
         }
 
+        impl $name {
+            /// The one spelling that names of objects have.
+            fn exact(text: &str) -> Result<Self, NotAnId> {
+                parse_hex(text).map(Self).ok_or(NotAnId)
+            }
+        }
+
+        /// For what people type: capital digits mean the same. `Display` writes lower-case ones.
         impl FromStr for $name {
             type Err = NotAnId;
             fn from_str(text: &str) -> Result<Self, NotAnId> {
-                parse_hex(text).map(Self).ok_or(NotAnId)
+                Self::exact(&text.to_ascii_lowercase())
             }
         }
     };
 }
 
-/// The text is not an id: a fixed count of lower-case hexadecimal digits.
+/// The text is not an id, which is a fixed count of hexadecimal digits, nor the name of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an id of lower-case hexadecimal digits")]
+#[error("not an id of hexadecimal digits")]
 pub struct NotAnId;
 
 id!(
@@ -108,10 +117,11 @@ impl SnapshotId {
         self.to_string()[12..].to_owned()
     }
 
-    /// Whether `prefix` begins this id as people see it, or, with more digits than the time has, its full form.
+    /// Whether `prefix` begins this id as people see it, or, with more digits than the time has, its full form. Capital
+    /// digits mean the same.
     pub fn matches(&self, prefix: &str) -> bool {
-        let full = self.to_string();
-        full[12..].starts_with(prefix) || prefix.len() > 12 && full.starts_with(prefix)
+        let (full, prefix) = (self.to_string(), prefix.to_ascii_lowercase());
+        full[12..].starts_with(&prefix) || prefix.len() > 12 && full.starts_with(&prefix)
     }
 }
 
@@ -193,8 +203,46 @@ pub enum ObjectName {
     Snapshot(SnapshotId),
     /// `sessions/<id>`
     Session(SnapshotId),
+    /// `sessions/<id>.r<number>`: the session said again that it lives.
+    Renewal(SnapshotId, u16),
+    /// `gc/<cycle>.<stage>`: one step of reclaiming space.
+    Gc(u64, GcStage),
+    /// `forgotten/<snapshot>`: the snapshot is no longer shown, and goes when its window is over.
+    Forgotten(SnapshotId),
+    /// `damaged/<pack>.<number>`: what a pack no longer holds.
+    Damaged(PackId, u16),
+    /// `parity/<2>/<pack>.<shards>`: what a damaged pack can be healed from.
+    Parity(PackId, u16),
     /// `r/…`: a second copy.
     SecondCopy(Doubled),
+}
+
+/// The steps of one cycle of reclaiming space, in their order; each is one object, written once.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum GcStage {
+    /// What may be deleted.
+    Mark,
+    /// Which writers were at work when the mark had been set.
+    Pending,
+    /// What is deleted.
+    Plan,
+    /// It is.
+    Done,
+}
+
+impl GcStage {
+    /// All stages, in their order.
+    pub const ALL: [Self; 4] = [Self::Mark, Self::Pending, Self::Plan, Self::Done];
+
+    /// As it stands in names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mark => "mark",
+            Self::Pending => "pending",
+            Self::Plan => "plan",
+            Self::Done => "done",
+        }
+    }
 }
 
 impl From<Doubled> for ObjectName {
@@ -226,9 +274,19 @@ impl fmt::Display for ObjectName {
             Self::Index(id) => write!(f, "index/{id}"),
             Self::Snapshot(id) => write!(f, "snapshots/{id}"),
             Self::Session(id) => write!(f, "sessions/{id}"),
+            Self::Renewal(id, number) => write!(f, "sessions/{id}.r{number:04x}"),
+            Self::Gc(cycle, stage) => write!(f, "gc/{cycle:016x}.{}", stage.name()),
+            Self::Forgotten(id) => write!(f, "forgotten/{id}"),
+            Self::Damaged(id, number) => write!(f, "damaged/{id}.{number:04x}"),
+            Self::Parity(id, shards) => write!(f, "parity/{:02x}/{id}.{shards:04x}", id.0[0]),
             Self::SecondCopy(doubled) => write!(f, "r/{}", Self::from(*doubled)),
         }
     }
+}
+
+/// Four digits.
+fn parse_number(text: &str) -> Result<u16, NotAnId> {
+    parse_hex::<2>(text).map(u16::from_be_bytes).ok_or(NotAnId)
 }
 
 impl FromStr for ObjectName {
@@ -251,12 +309,34 @@ impl FromStr for ObjectName {
         let (folder, rest) = text.split_once('/').ok_or(NotAnId)?;
         let generation = || parse_hex::<8>(rest).map(u64::from_be_bytes).ok_or(NotAnId);
         Ok(match folder {
-            "keys" => Self::KeySlot(rest.parse()?),
+            "keys" => Self::KeySlot(SlotId::exact(rest)?),
             "keyring" => Self::Keyring(generation()?),
             "config" => Self::Config(generation()?),
-            "index" => Self::Index(rest.parse()?),
-            "snapshots" => Self::Snapshot(rest.parse()?),
-            "sessions" => Self::Session(rest.parse()?),
+            "index" => Self::Index(IndexId::exact(rest)?),
+            "snapshots" => Self::Snapshot(SnapshotId::exact(rest)?),
+            "sessions" => match rest.split_once(".r") {
+                Some((id, number)) => Self::Renewal(SnapshotId::exact(id)?, parse_number(number)?),
+                None => Self::Session(SnapshotId::exact(rest)?),
+            },
+            "gc" => {
+                let (cycle, stage) = rest.split_once('.').ok_or(NotAnId)?;
+                let cycle = parse_hex::<8>(cycle).map(u64::from_be_bytes).ok_or(NotAnId)?;
+                let stage = GcStage::ALL.into_iter().find(|known| known.name() == stage).ok_or(NotAnId)?;
+                Self::Gc(cycle, stage)
+            }
+            "forgotten" => Self::Forgotten(SnapshotId::exact(rest)?),
+            "damaged" => {
+                let (id, number) = rest.split_once('.').ok_or(NotAnId)?;
+                Self::Damaged(PackId::exact(id)?, parse_number(number)?)
+            }
+            "parity" => {
+                let (shard, rest) = rest.split_once('/').ok_or(NotAnId)?;
+                let (id, shards) = rest.split_once('.').ok_or(NotAnId)?;
+                if id.get(..2) != Some(shard) {
+                    return Err(NotAnId);
+                }
+                Self::Parity(PackId::exact(id)?, parse_number(shards)?)
+            }
             "packs" => {
                 let (kind, rest) = rest.split_once('/').ok_or(NotAnId)?;
                 let (shard, id) = rest.split_once('/').ok_or(NotAnId)?;
@@ -268,7 +348,7 @@ impl FromStr for ObjectName {
                 if id.get(..2) != Some(shard) {
                     return Err(NotAnId);
                 }
-                Self::Pack(kind, id.parse()?)
+                Self::Pack(kind, PackId::exact(id)?)
             }
             _ => return Err(NotAnId),
         })
@@ -292,6 +372,12 @@ mod tests {
             ObjectName::Index(IndexId([3; 32])),
             ObjectName::Snapshot(snapshot),
             ObjectName::Session(snapshot),
+            ObjectName::Renewal(snapshot, 0x1f),
+            ObjectName::Gc(1, GcStage::Mark),
+            ObjectName::Gc(u64::MAX, GcStage::Done),
+            ObjectName::Forgotten(snapshot),
+            ObjectName::Damaged(PackId([0xcd; 32]), 3),
+            ObjectName::Parity(PackId([0xcd; 32]), u16::MAX),
             ObjectName::SecondCopy(Doubled::Format),
             ObjectName::SecondCopy(Doubled::Snapshot(snapshot)),
         ];
@@ -305,11 +391,39 @@ mod tests {
     }
 
     #[test]
+    fn an_id_is_read_in_either_case_and_written_in_lower_case() {
+        let id: PackId = "AbCdEf01".repeat(8).parse().unwrap();
+        assert_eq!(id.to_string(), "abcdef01".repeat(8));
+        assert_eq!("ABCDEF01".repeat(7).parse::<PackId>(), Err(NotAnId));
+        assert_eq!("ABCDEFG1".repeat(8).parse::<PackId>(), Err(NotAnId));
+        let snapshot = SnapshotId::new(0x0a0b_0c0d_0e0f, [0xab; 10]);
+        assert!(snapshot.matches("ABab") && snapshot.matches("0A0B0C0D0E0FAB") && !snapshot.matches("AC"));
+    }
+
+    #[test]
     fn what_is_not_in_the_grammar_is_no_object() {
         let shard = format!("packs/d/00/{}", "ab".repeat(32));
         let upper = format!("keys/{}", "AB".repeat(16));
+        let upper_shard = format!("packs/d/AB/{}", "AB".repeat(32));
+        let upper_others = ["index", "snapshots", "sessions", "r/keys", "r/snapshots"]
+            .map(|folder| format!("{folder}/{}", if folder == "index" { "AB".repeat(32) } else { "AB".repeat(16) }));
+        for text in &upper_others {
+            assert_eq!(text.parse::<ObjectName>(), Err(NotAnId), "{text}");
+            assert!(text.to_lowercase().parse::<ObjectName>().is_ok(), "{text}");
+        }
         let long = format!("snapshots/{}", "0".repeat(33));
-        for text in ["", "format/", "tmp/x", "keys/../format", "r/sessions/0", "r/r/format", &shard, &upper, &long] {
+        for text in [
+            "",
+            "format/",
+            "tmp/x",
+            "keys/../format",
+            "r/sessions/0",
+            "r/r/format",
+            &shard,
+            &upper,
+            &upper_shard,
+            &long,
+        ] {
             assert_eq!(text.parse::<ObjectName>(), Err(NotAnId), "{text}");
         }
     }

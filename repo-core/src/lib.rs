@@ -44,10 +44,11 @@
 //!   options, then a [`Progress`]: [`init`](Repository::init), [`open`](Repository::open),
 //!   [`backup`](Repository::backup), [`restore`](Repository::restore), [`check`](Repository::check),
 //!   [`read`](Repository::read), [`list`](Repository::list), [`snapshots`](Repository::snapshots),
-//!   [`snapshot`](Repository::snapshot), and key slots from [`add_key`](Repository::add_key) to
+//!   [`snapshot`](Repository::snapshot), [`describe_pack`](Repository::describe_pack) and
+//!   [`describe_index`](Repository::describe_index) for those who look closer, and key slots from [`add_key`](Repository::add_key) to
 //!   [`recovery_kit`](Repository::recovery_kit).
-//! - [`Backend`]: where objects lie. [`Local`] is a directory, [`Memory`] is gone with the process; six promises make
-//!   one of your own.
+//! - [`Backend`]: where objects lie. [`Local`] is a directory, [`Memory`] is gone with the process, [`Limited`] slows
+//!   another down; six promises make one of your own.
 //! - [`Source`]: what is backed up. [`LocalTree`] is paths of this machine, [`ReaderSource`] a stream; anything with
 //!   names and contents can be one.
 //! - [`Secret`]: a password, a key file or a recovery kit.
@@ -105,6 +106,7 @@ mod error;
 mod format;
 mod frame;
 mod id;
+mod mutants;
 mod ops;
 mod pipeline;
 mod platform;
@@ -117,22 +119,26 @@ mod walk;
 
 pub use bytes::Bytes;
 
-pub use backend::{Backend, Capabilities, Listed, Local, Memory, Prefix, Put, Removal, Span};
+pub use backend::{Backend, Capabilities, Limited, Listed, Local, Memory, Prefix, Put, Removal, Span};
 pub use crypto::{PasswordCost, Secret};
 pub use error::{BackendError, BackendErrorKind, Corruption, Error, Result};
 pub use format::config::{ChunkerParameters, Config, FrameParameters};
 pub use format::snapshot::{LineageRecord, Root, SnapshotRecord, Summary};
 pub use format::tree::{Content, Extent, ExtentKind, Metadata, Node, NodeKind, Subtree, Timestamp, Xattrs};
 pub use id::{
-    ChunkId, ChunkKind, Doubled, IndexId, NotAnId, ObjectName, PackId, PackKind, RepositoryId, SeriesId, SlotId,
-    SnapshotId,
+    ChunkId, ChunkKind, Doubled, GcStage, IndexId, NotAnId, ObjectName, PackId, PackKind, RepositoryId, SeriesId,
+    SlotId, SnapshotId,
 };
-pub use ops::backup::{BackupOptions, BackupReport, Mode};
+pub use ops::backup::{Alike, BackupOptions, BackupReport, Mode};
 pub use ops::check::{CheckLevel, CheckOptions, CheckReport, Damage, Damaged, Loss, Subset, Touched, VerifiedPacks};
+pub use ops::prune::{PruneOptions, PruneReport, Unused, Writer};
 pub use ops::read::StoredFile;
 pub use ops::restore::{Overwrite, RestoreOptions, RestoreReport};
 pub use progress::{Action, Event, Progress, Silent};
-pub use repository::{InitOptions, KeyInfo, KeyKind, Repository, Selector, Snapshot, SnapshotFilter, SnapshotList};
+pub use repository::{
+    ChunkDescription, FrameDescription, IndexDescription, IndexedPack, InitOptions, KeyInfo, KeyKind, OpenOptions,
+    PackDescription, Repository, Selector, Snapshot, SnapshotFilter, SnapshotList,
+};
 pub use walk::filter::{BadPattern, Patterns};
 pub use walk::local::{LocalTree, LocalTreeOptions};
 pub use walk::reader::ReaderSource;
@@ -171,6 +177,10 @@ pub mod internals {
     }
     pub mod id {
         pub use crate::id::*;
+    }
+    #[cfg(feature = "mutants")]
+    pub mod mutants {
+        pub use crate::mutants::{activate, is_active};
     }
     pub mod pipeline {
         pub use crate::pipeline::*;

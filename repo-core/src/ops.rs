@@ -5,5 +5,6 @@ pub mod backup;
 pub mod check;
 pub mod list;
 mod lookup;
+pub mod prune;
 pub mod read;
 pub mod restore;

@@ -1,11 +1,17 @@
-//! The repository, opened: init, open, key slots, snapshots and how to select one. What verbs do with it is in `ops`.
+//! The repository, opened: init, open, key slots, snapshots and how to select one, objects described. What verbs do with
+//! it is in `ops`.
 
+mod describe;
 mod doubled;
 mod inspect;
 mod keys;
 mod open;
 mod options;
 mod snapshots;
+
+pub use describe::{ChunkDescription, FrameDescription, IndexDescription, IndexedPack, PackDescription};
+
+pub(crate) use snapshots::Published;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -62,6 +68,15 @@ pub struct InitOptions {
     pub label: String,
 }
 
+/// How a repository is opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OpenOptions {
+    /// The first digits of the key slot that is tried first. One that is not there, or is not the secret's, is passed
+    /// over.
+    pub key_hint: Option<String>,
+}
+
 /// A key slot, as `key list` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -95,7 +110,7 @@ pub enum KeyKind {
 ///
 /// assert_eq!("latest".parse::<Selector>()?, Selector::Latest { back: 0 });
 /// assert_eq!("latest~2".parse::<Selector>()?, Selector::Latest { back: 2 });
-/// assert_eq!("40dc1520".parse::<Selector>()?, Selector::Id("40dc1520".into()));
+/// assert_eq!("40DC1520".parse::<Selector>()?, Selector::Id("40dc1520".into()));
 /// assert!("yesterday".parse::<Selector>().is_err(), "a time is `Selector::At`");
 /// # Ok::<(), repo_core::Error>(())
 /// ```
@@ -107,7 +122,7 @@ pub enum Selector {
         /// 0: the newest.
         back: usize,
     },
-    /// A full id, or a prefix of one, as typed.
+    /// A full id, or a prefix of one; capital digits mean the same.
     Id(String),
     /// The newest whose reading had ended by this time (nanoseconds since 1970 UTC).
     At {
@@ -199,7 +214,7 @@ impl SnapshotFilter {
 impl FromStr for Selector {
     type Err = Error;
 
-    /// `latest`, `latest~2`, or an id or its beginning.
+    /// `latest`, `latest~2`, or an id or its beginning, in digits of either case.
     fn from_str(text: &str) -> Result<Self> {
         if let Some(rest) = text.strip_prefix("latest") {
             let back = match rest.strip_prefix('~') {
@@ -211,11 +226,11 @@ impl FromStr for Selector {
                 Error::Usage(format!("{text:?} is no snapshot: latest, or latest~1 for the one before"))
             });
         }
-        if text.is_empty() || text.len() > 32 || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        if text.is_empty() || text.len() > 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             let problem = "a snapshot is `latest`, `latest~N`, or the beginning of an id (digits 0-9, a-f)";
             return Err(Error::Usage(format!("{text:?} is no snapshot: {problem}")));
         }
-        Ok(Self::Id(text.to_owned()))
+        Ok(Self::Id(text.to_ascii_lowercase()))
     }
 }
 

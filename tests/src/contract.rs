@@ -9,7 +9,7 @@ use std::thread;
 
 use repo_core::internals::backend::Backend;
 use repo_core::{
-    Doubled, IndexId, Listed, ObjectName, PackId, PackKind, Prefix, Put, Removal, SlotId, SnapshotId, Span,
+    Doubled, GcStage, IndexId, Listed, ObjectName, PackId, PackKind, Prefix, Put, Removal, SlotId, SnapshotId, Span,
 };
 
 /// As many writers of one name at once, and as often, as `init` probes with (docs/format.md).
@@ -56,6 +56,12 @@ pub fn names() -> Vec<ObjectName> {
         ObjectName::Index(IndexId([3; 32])),
         ObjectName::Snapshot(snapshot),
         ObjectName::Session(snapshot),
+        ObjectName::Renewal(snapshot, 1),
+        ObjectName::Gc(7, GcStage::Mark),
+        ObjectName::Gc(7, GcStage::Done),
+        ObjectName::Forgotten(snapshot),
+        ObjectName::Damaged(PackId([0xab; 32]), 0),
+        ObjectName::Parity(PackId([0xab; 32]), 2),
         ObjectName::SecondCopy(Doubled::Format),
         ObjectName::SecondCopy(Doubled::KeySlot(SlotId([1; 16]))),
         ObjectName::SecondCopy(Doubled::Keyring(1)),
@@ -184,6 +190,10 @@ fn each_prefix_lists_its_own(backend: &dyn Backend) {
         (Prefix::Indexes, "index/"),
         (Prefix::Snapshots, "snapshots/"),
         (Prefix::Sessions, "sessions/"),
+        (Prefix::Gc, "gc/"),
+        (Prefix::Forgotten, "forgotten/"),
+        (Prefix::Damaged, "damaged/"),
+        (Prefix::Parity, "parity/"),
         (Prefix::SecondCopies, "r/"),
     ];
     for (prefix, text) in prefixes {

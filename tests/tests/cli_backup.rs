@@ -200,7 +200,7 @@ fn what_cannot_be_understood_is_refused_before_anything_is_read() {
     cli.run(&["backup", "source", "--stdin"]).fails(1, &["cannot be used with"]);
     cli.run(&["backup", "source", "--parent", "zz"]).fails(1, &["not the id of a snapshot"]);
     cli.run(&["backup", "source", "--parent", "abcdef"]).fails(1, &["no snapshot"]);
-    cli.run(&["backup", "source", "--compression", "off"]).fails(1, &["always compressed"]);
+    cli.run(&["backup", "source", "--compression", "20"]).fails(1, &["from 1 to 19"]);
     cli.run(&["backup", "source", "--no-such-flag"]).fails(1, &["unexpected argument"]);
     assert_eq!(cli.snapshots(), 0);
 }
@@ -287,6 +287,34 @@ fn what_cannot_be_read_is_named_and_the_rest_is_stored() {
     assert_eq!((&last["message_type"], &last["code"]), (&"exit_error".into(), &3.into()));
     let run = cli.command_as_nobody(&["ls", "latest"]).run().succeeds();
     assert!(run.out.contains("/source/open") && !run.out.contains("/source/shut"), "{}", run.out);
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_is_told_once() {
+    let cli = Cli::new();
+    cli.write("source/open", "yes");
+    cli.write("source/shut/secret", "no");
+    // Given away first: who may not look into it could not do so later.
+    cli.command_as_nobody(&["snapshots"]).run().succeeds();
+    fs::set_permissions(cli.path("source/shut"), fs::Permissions::from_mode(0o000)).expect("a directory of ours");
+    let run = cli.command_as_nobody(&["backup", "source"]).run();
+    let run = run.fails(3, &["/source/shut: Permission denied", "1 entry could not be read"]);
+    assert_eq!(run.error.matches("/source/shut").count(), 1, "{}", run.error);
+    let run = cli.command_as_nobody(&["ls", "latest"]).run().succeeds();
+    assert!(run.out.contains("/source/shut\n") && run.out.contains("/source/open"), "{}", run.out);
+    fs::set_permissions(cli.path("source/shut"), fs::Permissions::from_mode(0o700)).expect("a directory of ours");
+}
+
+#[test]
+fn a_dash_is_no_path_unless_there_is_a_file_of_that_name() {
+    let cli = Cli::new();
+    cli.run(&["backup", "-"]).fails(1, &["no file -", "hint:", "--stdin"]);
+    cli.run(&["backup", "source", "-"]).fails(1, &["no file -", "hint:", "--stdin"]);
+    assert_eq!(cli.snapshots(), 0);
+    cli.write("-", "text");
+    cli.run(&["backup", "-"]).succeeds();
+    cli.run(&["dump", "latest", "-"]).succeeds().tells("text");
+    cli.run(&["backup", "--stdin-from-command", "--", "echo", "-"]).succeeds();
 }
 
 #[test]

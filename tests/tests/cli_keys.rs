@@ -73,7 +73,8 @@ fn keys_are_added_listed_and_removed() {
     cli.run(&["snapshots", "--key-file", "second"]).succeeds();
     let (mine, other) = (current[0]["id"].as_str().expect("id"), added["id"].as_str().expect("id"));
     cli.run(&["key", "remove", mine]).ends(1);
-    cli.run(&["key", "remove", "zz"]).fails(1, &["no key zz"]);
+    cli.run(&["key", "remove", "zz"]).fails(1, &["no key zz", "hint:", "icecore key list"]);
+    cli.run(&["key", "remove", &"0".repeat(32)]).fails(1, &["no key 000", "hint:", "icecore key list"]);
     cli.run(&["key", "remove", other]).succeeds().tells("removed");
     cli.run(&["snapshots", "--key-file", "second"]).ends(12);
     cli.run(&["snapshots"]).succeeds();
@@ -106,8 +107,21 @@ fn a_recovery_kit_opens_the_repository_alone() {
     let line = text.lines().find(|line| !line.starts_with('#') && !line.is_empty()).expect("a line of digits");
     let last = line.chars().last().expect("a digit");
     let mistyped = format!("{}{}", &line[..line.len() - 1], if last == '7' { '8' } else { '7' });
-    cli.write("typo", text.replace(line, &mistyped));
-    bare(&cli, &["snapshots", "--recovery-kit", "typo"], &[]).fails(1, &["recovery kit"]);
+    let refused = |text: String, problem: &str| {
+        cli.write("typo", text);
+        let run = bare(&cli, &["snapshots", "--recovery-kit", "typo"], &[]);
+        run.fails(1, &["typo: line 1 of the recovery kit", problem, "hint:", "five lines of 16"]);
+    };
+    refused(text.replace(line, &mistyped), "is mistyped or damaged");
+    refused(text.replace(line, &line[..line.len() - 1]), "has 15 letters and digits, not 16");
+    refused(text.replace(line, &format!("{}U", &line[..line.len() - 1])), "has 'U', which no line has");
+    let shape = &cli.json(&["key", "export"])[0];
+    assert_eq!((&shape["message_type"], &shape["kit"]), (&"recovery_kit".into(), &text.as_str().into()));
+    assert!(text.contains(shape["repository"].as_str().expect("an id")));
+    let run = cli.run(&["--json", "key", "export", "--target", "second kit"]).succeeds();
+    assert_eq!((run.error.as_str(), &run.json()[0]["target"]), ("", &"second kit".into()));
+    assert!(run.json()[0].get("kit").is_none(), "it is in the file alone");
+    assert_eq!(cli.read("second kit"), cli.read("kit"));
     let init = ["-r", "new", "init", "--recovery-kit", "kit"];
     bare(&cli, &init, &[]).fails(1, &["cannot make one"]);
 }

@@ -49,6 +49,38 @@ fn the_command_that_init_advises_can_be_pasted() {
 }
 
 #[test]
+fn init_makes_nothing_among_other_things() {
+    let cli = Cli::without_repository();
+    cli.write("home/letter", "Dear reader");
+    cli.write("home/deep/down", "x");
+    let init = |place: &str, key: &str| {
+        let mut command = cli.command(&["-r", place, "init", "--new-key-file", key]);
+        command.env_remove("ICECORE_KEY_FILE").run()
+    };
+    init("home", "key").fails(1, &["home is not empty: it has deep, letter", "hint:", "an empty directory"]);
+    let names = || {
+        let entries = fs::read_dir(cli.path("home")).expect("ours").map(|entry| entry.expect("ours").file_name());
+        entries.collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(names(), ["deep", "letter"].map(Into::into).into(), "nothing was made");
+    assert!(!cli.path("key").exists(), "nor a key for nothing");
+    cli.run(&["-r", "home", "backup", "--init", "--new-key-file", "key", "source"]).fails(1, &["home is not empty"]);
+    assert_eq!(names().len(), 2);
+    for name in ["more", "and more"] {
+        cli.write(&format!("home/{name}"), "x");
+    }
+    init("home", "key").fails(1, &["is not empty", " and more"]);
+    // A folder whose name we use too, with what is not ours in it.
+    cli.write("other/config/app.toml", "x");
+    init("other", "key").fails(1, &["is not empty: it has config/app.toml"]);
+    fs::create_dir_all(cli.path("disk/lost+found")).expect("ours");
+    init("disk", "key").succeeds();
+    init("disk", "second").fails(1, &["exists already"]);
+    fs::create_dir(cli.path("empty")).expect("ours");
+    init("empty", "third").succeeds();
+}
+
+#[test]
 fn help_tells_how_patterns_are_written_and_no_value_of_the_environment() {
     let cli = Cli::new();
     let run = cli.command(&["backup", "--help"]).env("ICECORE_HOST", "secluded").run().succeeds();
@@ -166,10 +198,106 @@ fn list_and_cat_show_the_repositorys_own_objects() {
     assert_eq!(cli.json(&["cat", "snapshot", "latest"])[0]["id"], id.as_str());
     let nodes = &cli.json(&["cat", "tree", "latest:/source"])[0]["nodes"];
     assert_eq!(nodes[0]["name"], "a");
-    cli.run(&["cat", "pack", "zzz"]).fails(1, &["no object zzz"]);
-    cli.run(&["cat", "pack", ""]).fails(1, &["ambiguous"]);
+    cli.run(&["cat", "pack", "zzz"]).fails(1, &["no pack zzz", "hint:", "icecore list packs"]);
+    cli.run(&["cat", "pack", ""]).fails(1, &["ambiguous", "hint:", "more digits"]);
+    let index = cli.run(&["list", "index"]).succeeds().out.trim().to_owned();
+    cli.run(&["cat", "pack", &index]).fails(1, &["no pack", &index]);
     cli.run(&["cat", "snapshot"]).fails(1, &["required"]);
     cli.run(&["cat", "config", "x"]).fails(1, &["takes no id"]);
+}
+
+#[test]
+fn ids_are_taken_in_capitals_and_printed_in_lower_case() {
+    let cli = Cli::new();
+    cli.write("source/a", "one");
+    // An id without letters would prove nothing.
+    let id = std::iter::repeat_with(|| cli.backup(&[])).find(|id| id[..6].contains(char::is_alphabetic)).expect("soon");
+    let upper = id.to_uppercase();
+    for typed in [&upper[..6], &upper] {
+        for command in ["snapshots", "ls", "restore"] {
+            let more: &[&str] = if command == "restore" { &["-t", "out", "--dry-run"] } else { &[] };
+            cli.run(&[&[command, typed], more].concat()).succeeds();
+        }
+        assert_eq!(cli.json(&["cat", "snapshot", typed])[0]["id"], id.as_str());
+        assert!(cli.json(&["cat", "tree", &format!("{typed}:/source")])[0]["nodes"][0]["name"] == "a");
+        assert_eq!(cli.json(&["snapshots", typed])[0][0]["id"], id.as_str());
+    }
+    cli.run(&["dump", &upper, "source/a"]).succeeds().tells("one");
+    cli.backup(&["--parent", &upper]);
+    cli.run(&["snapshots", "FFFFFFFFFFFFFFFFFFFF"]).fails(1, &["no snapshot ffffffffffffffffffff"]);
+    for (list, word) in [("packs", "pack"), ("index", "index"), ("keys", "key")] {
+        let id = cli.run(&["list", list]).succeeds().out.lines().next().expect("one at least").to_owned();
+        for typed in [&id[..20], &id] {
+            assert_eq!(cli.json(&["cat", word, &typed.to_uppercase()])[0]["id"], id.as_str());
+        }
+    }
+    let pack = cli.run(&["list", "packs"]).succeeds().out.lines().next().expect("one at least").to_owned();
+    let blob =
+        cli.json(&["cat", "pack", &pack])[0]["frames"][0]["chunks"][0]["id"].as_str().expect("text").to_uppercase();
+    assert!(!cli.command(&["cat", "blob", &blob]).output().expect("it runs").stdout.is_empty());
+    let key = cli.json(&["key", "list"])[0][0]["id"].as_str().expect("text").to_uppercase();
+    cli.run(&["key", "remove", &key]).fails(1, &["the key in use"]);
+}
+
+#[test]
+fn cat_shows_the_frames_and_chunks_of_packs_and_index_objects() {
+    let cli = Cli::new();
+    let content: Vec<u8> = (0..1000u32).flat_map(|number| *blake3::hash(&number.to_le_bytes()).as_bytes()).collect();
+    cli.write("source/a", &content);
+    let id = cli.backup(&[]);
+    let mut kinds = Vec::new();
+    let mut packs = std::collections::BTreeMap::new();
+    for line in cli.json(&["list", "packs"]) {
+        let pack = cli.json(&["cat", "pack", line["id"].as_str().expect("a string")]).remove(0);
+        assert_eq!((&pack["id"], &pack["size"], &pack["session"]), (&line["id"], &line["size"], &id.as_str().into()));
+        for chunk in pack["frames"].as_array().expect("frames").iter().flat_map(|frame| {
+            assert!(frame["length"].as_u64() <= frame["uncompressed_length"].as_u64().map(|length| length + 24));
+            frame["chunks"].as_array().expect("chunks")
+        }) {
+            let (kind, length) = (chunk["kind"].as_str().expect("a string"), chunk["length"].as_u64());
+            let blob =
+                cli.command(&["cat", "blob", chunk["id"].as_str().expect("a string")]).output().expect("it runs");
+            assert_eq!(Some(blob.stdout.len() as u64), length);
+            if kind == "data" {
+                assert_eq!((&pack["kind"], blob.stdout == content), (&"data".into(), true));
+            }
+            kinds.push(kind.to_owned());
+        }
+        packs.insert(line["id"].to_string(), pack);
+    }
+    assert!(kinds.contains(&"data".to_owned()) && kinds.contains(&"tree".to_owned()), "{kinds:?}");
+    let index = cli.run(&["list", "index"]).succeeds().out.trim().to_owned();
+    let index = cli.json(&["cat", "index", &index[..8]]).remove(0);
+    for pack in index["packs"].as_array().expect("packs") {
+        let own = packs.remove(&pack["id"].to_string()).expect("a pack that is there");
+        assert_eq!((&pack["frames"], &pack["kind"], &pack["size"]), (&own["frames"], &own["kind"], &own["size"]));
+    }
+    assert!(packs.is_empty(), "every pack is indexed");
+    cli.run(&["cat", "blob", "0a1b"]).fails(1, &["not the id of a chunk", "hint:", "64 digits"]);
+    cli.run(&["cat", "blob", &"0".repeat(64)]).fails(1, &["no chunk 0000"]);
+    cli.run(&["cat", "blob"]).fails(1, &["required"]);
+}
+
+#[test]
+fn cat_of_a_damaged_pack_or_index_object_names_it_and_prints_nothing() {
+    let cli = Cli::new();
+    cli.write("source/a", vec![3; 100_000]);
+    cli.backup(&[]);
+    for kind in ["pack", "index"] {
+        let list = if kind == "pack" { "packs" } else { "index" };
+        let id = cli.run(&["list", list]).succeeds().out.lines().next().expect("one at least").to_owned();
+        let places =
+            [format!("packs/d/{}/{id}", &id[..2]), format!("packs/m/{}/{id}", &id[..2]), format!("index/{id}")];
+        let name = places.iter().find(|name| cli.path(&format!("repo/{name}")).exists()).expect("it lies there");
+        let path = cli.path(&format!("repo/{name}"));
+        let mut bytes = fs::read(&path).expect("ours");
+        let last = bytes.len() - 100;
+        bytes[last] ^= 1;
+        fs::remove_file(&path).expect("ours");
+        fs::write(&path, bytes).expect("ours");
+        let run = cli.run(&["cat", kind, &id[..12]]).fails(1, &[name, "is damaged", "hash differs", "hint:"]);
+        assert_eq!(run.out, "");
+    }
 }
 
 #[test]

@@ -50,6 +50,22 @@ fn a_part_may_be_restored_by_path_or_by_pattern() {
 }
 
 #[test]
+fn an_include_that_lets_nothing_in_is_told_even_quietly() {
+    let cli = grown();
+    cli.backup(&[]);
+    for more in [&[][..], &["-q"], &["--dry-run"]] {
+        let run = cli.run(&[&["restore", "latest", "-t", "none", "--include", "/nope"], more].concat());
+        run.fails(0, &["warning: --include let nothing in", "icecore ls"]);
+    }
+    let run = cli.run(&["restore", "latest", "-t", "none", "--iinclude", "nope", "--json"]).succeeds();
+    assert_eq!(run.error_json()[0]["message_type"], "note");
+    for more in [&[][..], &["--include", "*.log"], &["--exclude", "*"]] {
+        let run = cli.run(&[&["restore", "latest", "-t", "some"], more].concat()).succeeds();
+        assert!(!run.error.contains("let nothing in"), "{more:?}: {}", run.error);
+    }
+}
+
+#[test]
 fn overwriting_and_deleting_are_as_asked() {
     let cli = grown();
     cli.backup(&[]);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use icecore_tests::cli::Cli;
 use icecore_tests::crash::{Failing, Fault};
 use icecore_tests::privilege;
 use icecore_tests::whole::{self, Known};
@@ -117,4 +118,25 @@ fn a_backup_onto_a_full_disk_says_so_and_goes_on_when_there_is_room() {
     known.add(&report, &second);
     known.are_whole(&repository, known.0.keys().copied()).unwrap();
     whole::is_spotless(&repository).unwrap();
+}
+
+#[test]
+fn a_restore_onto_a_full_disk_says_so_with_a_hint_and_goes_on_when_there_is_room() {
+    let room = whole::roomy(1 << 26);
+    let small = match Small::mount(room.path().join("small"), 4) {
+        Ok(small) => small,
+        Err(why) => return privilege::skip("tmpfs", &why),
+    };
+    let cli = Cli::new();
+    for number in 0..6_u8 {
+        cli.write(&format!("source/{number}"), vec![number + 1; 1 << 20]);
+    }
+    cli.backup(&[]);
+    let target = small.0.join("target");
+    let target = target.to_str().expect("a path of ours");
+    cli.run(&["restore", "latest:/source", "-t", target])
+        .fails(1, &["No space left", "hint:", "make room in the target"]);
+    let grown = Command::new("mount").args(["-o", "remount,size=16m"]).arg(&small.0).status();
+    assert!(grown.expect("mount runs").success());
+    cli.run(&["restore", "latest:/source", "-t", target, "--verify"]).succeeds();
 }

@@ -9,7 +9,7 @@ use icecore_tests::bench::{Bench, Ears};
 use repo_core::internals::format::list::{ListChild, ListNode};
 use repo_core::internals::format::tree::{Child, encode_branch, encode_leaf, encode_node};
 use repo_core::internals::pipeline;
-use repo_core::internals::store::{self, Sealing, Session, Store, Writer, WriterOptions};
+use repo_core::internals::store::{self, Sealing, Session, SessionKind, Store, Writer, WriterOptions};
 use repo_core::{
     ChunkId, ChunkKind, Content, Damaged, Error, Extent, ExtentKind, Loss, Metadata, Node, NodeKind, Repository, Root,
     Snapshot, Subtree, Timestamp, Xattrs,
@@ -94,7 +94,7 @@ fn forge(bench: &Bench, build: impl FnOnce(&mut Forger<'_, '_, '_>) -> Subtree) 
     let honest = bench.backup().snapshot.expect("an honest backup is published");
     let repository = bench.open();
     let store = store::of(&repository).unwrap();
-    let session = Session::register(store.backend(), store.keys(), "forger").unwrap();
+    let session = Session::register(store.backend(), store.keys(), SessionKind::Backup, "forger").unwrap();
     let options = WriterOptions {
         threads: 1,
         level: 1,

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use repo_core::{
-    BackupOptions, BackupReport, Error, LocalTree, LocalTreeOptions, Mode, ReaderSource, Repository, SnapshotFilter,
-    Source, system,
+    Alike, BackupOptions, BackupReport, Error, LocalTree, LocalTreeOptions, Mode, ReaderSource, Repository,
+    SnapshotFilter, Source, system,
 };
 use serde::Serialize;
 
 use crate::args::with_exit_codes;
 use crate::context::Context;
 use crate::exit::{Failure, Outcome};
+use crate::grouping::{Grouping, parse_grouping};
 use crate::json::Counters;
 use crate::numbers;
 use crate::patterns::Excludes;
@@ -76,6 +77,10 @@ pub struct Backup {
     #[arg(long, value_name = "ID", group = "mode")]
     parent: Option<String>,
 
+    /// Compare with the newest snapshot, of any source, that has this in common: host,paths,tags, or some of these, or ''
+    #[arg(short, long, value_name = "WHAT", value_parser = parse_grouping)]
+    group_by: Option<Grouping>,
+
     /// Tags of the snapshot: a,b; may be repeated
     #[arg(long, value_name = "TAGS")]
     tag: Vec<String>,
@@ -92,13 +97,23 @@ pub struct Backup {
     #[arg(long)]
     with_atime: bool,
 
-    /// Take a file with another inode number as unchanged, if all else is as it was
+    /// Take a file with another inode number and change time as unchanged, if all else is as it was
+    ///
+    /// For file systems that make these up, as some behind FUSE do. A file that was replaced by another of the same size
+    /// and modification time is then not noticed, until --full.
     #[arg(long, env = "ICECORE_IGNORE_INODE", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
     ignore_inode: bool,
 
     /// Take a file with another change time as unchanged, if all else is as it was
+    ///
+    /// What changes a file and sets its modification time back is then not noticed, until --full: the change time is the
+    /// only one that programs cannot set.
     #[arg(long, env = "ICECORE_IGNORE_CTIME", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
     ignore_ctime: bool,
+
+    /// Small files (up to 1 MiB) read at once [default: as --threads]
+    #[arg(long, value_name = "N", env = "ICECORE_READ_CONCURRENCY", hide_env_values = true, value_parser = numbers::parse_concurrency)]
+    read_concurrency: Option<usize>,
 
     /// Read and compare, store nothing
     #[arg(short = 'n', long)]
@@ -108,7 +123,7 @@ pub struct Backup {
     #[arg(long)]
     skip_if_unchanged: bool,
 
-    /// Accepted for restic's sake: there is no scan, totals come from the snapshot compared with
+    /// Do not count the source beside the backup; the status line then has the totals of the snapshot compared with
     #[arg(long)]
     no_scan: bool,
 
@@ -149,7 +164,7 @@ impl Backup {
         }
         let repository = self.open(context)?;
         let options = self.options(context, &repository, exclude_texts)?;
-        let reporter = Reporter::new(&context.output, Task::Backup)?;
+        let mut reporter = Reporter::new(&context.output, Task::Backup)?;
         let mut problem = None;
         let source: Box<dyn Source> = if self.stdin || self.stdin_from_command {
             let stop = reporter.stop_flag();
@@ -164,10 +179,17 @@ impl Backup {
             tree.one_file_system = self.one_file_system;
             tree.leave_out = vec![context.place()?];
             tree.with_atime = self.with_atime;
-            Box::new(LocalTree::new(&paths, tree)?)
+            let source = LocalTree::new(&paths, tree.clone())?;
+            // A tree of its own: what is counted there leaves no note here, and takes no descriptor from the backup's.
+            if !self.no_scan
+                && context.output.has_status()
+                && let Ok(same) = LocalTree::new(&paths, tree)
+            {
+                reporter.scan(Box::new(same));
+            }
+            Box::new(source)
         };
-        let result = repository.backup(source.as_ref(), &options, &reporter);
-        reporter.finish();
+        let result = reporter.watch(|reporter| repository.backup(source.as_ref(), &options, reporter));
         broken_stream(problem)?;
         let report = result.map_err(|error| {
             Failure::from_verb(error, "no snapshot was made; what was stored is kept, and the next backup uses it")
@@ -204,6 +226,9 @@ impl Backup {
                 paths.extend(sources::read_list(list, format)?);
             }
         }
+        if !self.stdin_from_command && paths.iter().any(|path| path == Path::new("-") && !path.exists()) {
+            return Err(Failure::with_hint("there is no file -", "--stdin stores standard input"));
+        }
         match paths.is_empty() && !self.stdin {
             true => Err(Failure::with_hint("nothing to back up", "name files or directories, or use --stdin")),
             false => Ok(paths),
@@ -234,8 +259,20 @@ impl Backup {
         options.skip_if_unchanged = self.skip_if_unchanged;
         options.verify = !context.global.no_extra_verify;
         options.ignore_inode = self.ignore_inode;
-        options.ignore_ctime = self.ignore_ctime;
+        // Where inode numbers are made up, change times are too.
+        options.ignore_ctime = self.ignore_ctime || self.ignore_inode;
         options.level = context.global.compression.level();
+        options.alike = self.group_by.map(|by| {
+            let mut alike = Alike::default();
+            (alike.host, alike.paths, alike.tags) = (by.host, by.paths, by.tags);
+            alike
+        });
+        options.pack_data_bytes = context.global.pack_size.and_then(numbers::PackSize::bytes);
+        options.read_threads = self.read_concurrency.filter(|files| *files > 0);
+        if let Some(files) = options.read_threads {
+            // Each file that is read takes 1 MiB; as much again as is there anyway is for what was read.
+            options.memory_bytes += files << 20;
+        }
         options.program = concat!("icecore ", env!("CARGO_PKG_VERSION")).to_owned();
         Ok(options)
     }

@@ -1,10 +1,12 @@
 //! `icecore cat`
 
+mod objects;
+
 use std::ffi::{OsStr, OsString};
 use std::ops::ControlFlow;
 
 use clap::{Args, ValueEnum};
-use repo_core::{Config, KeyInfo, ObjectName, PackKind, Prefix, Repository};
+use repo_core::{ChunkId, Config, KeyInfo, ObjectName, PackKind, Prefix, Repository};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -16,17 +18,18 @@ use crate::names;
 use crate::selection::{self, At, Filters};
 
 use super::key;
+use objects::{IndexShape, PackShape};
 
-/// Print what an object says, as JSON.
+/// Print what an object says, as JSON; of a blob (a chunk) its bytes as they are.
 #[derive(Debug, Args)]
-#[command(after_help = with_exit_codes!("Examples:\n  icecore cat config\n  icecore cat snapshot latest\n  icecore cat tree latest:/home"))]
+#[command(after_help = with_exit_codes!("Examples:\n  icecore cat config\n  icecore cat snapshot latest\n  icecore cat tree latest:/home\n  icecore cat pack 5a0c"))]
 pub struct Cat {
     /// Which kind of object
     #[arg(value_enum)]
     kind: Kind,
 
-    /// Its id, or the first digits of it; of a tree: ID[:PATH] of a snapshot
-    #[arg(value_name = "ID", required_if_eq_any = [("kind", "snapshot"), ("kind", "tree"), ("kind", "key"), ("kind", "index"), ("kind", "pack")])]
+    /// Its id, or the first digits of it; of a tree: ID[:PATH] of a snapshot; of a blob: all 64 digits
+    #[arg(value_name = "ID", required_if_eq_any = [("kind", "snapshot"), ("kind", "tree"), ("kind", "key"), ("kind", "index"), ("kind", "pack"), ("kind", "blob")])]
     id: Option<OsString>,
 
     #[command(flatten)]
@@ -46,10 +49,13 @@ enum Kind {
     Tree,
     /// A key slot
     Key,
-    /// Name and size of an index object
+    /// The packs that an index object names, with their frames and chunks
     Index,
-    /// Name, kind and size of a pack
+    /// The frames and chunks of a pack; reads and proves all of it
     Pack,
+    /// The bytes of a chunk
+    #[value(alias = "chunk")]
+    Blob,
 }
 
 impl Cat {
@@ -68,11 +74,18 @@ impl Cat {
             }
             Kind::Tree => self.tree(context, &repository, &id),
             Kind::Key => print(context, &key::Shape::from(&find_key(&repository, text(&id)?)?)),
-            Kind::Index => print(context, &find_object(&repository, text(&id)?, &[Prefix::Indexes])?),
+            Kind::Index => match find_object(&repository, text(&id)?, "index object", &[Prefix::Indexes])? {
+                ObjectName::Index(id) => print(context, &IndexShape::from(&repository.describe_index(id)?)),
+                other => unreachable!("only index objects were listed, and {other}"),
+            },
             Kind::Pack => {
                 let prefixes = [Prefix::Packs(PackKind::Data), Prefix::Packs(PackKind::Meta)];
-                print(context, &find_object(&repository, text(&id)?, &prefixes)?)
+                match find_object(&repository, text(&id)?, "pack", &prefixes)? {
+                    ObjectName::Pack(_, id) => print(context, &PackShape::from(&repository.describe_pack(id)?)),
+                    other => unreachable!("only packs were listed, and {other}"),
+                }
             }
+            Kind::Blob => blob(context, &repository, text(&id)?),
         }
     }
 
@@ -135,38 +148,50 @@ fn config(repository: &Repository) -> Value {
 
 /// The key slot whose id begins so.
 pub fn find_key(repository: &Repository, prefix: &str) -> Outcome<KeyInfo> {
-    let mut found = repository.keys()?.into_iter().filter(|key| key.slot.to_string().starts_with(prefix));
+    let typed = prefix.to_ascii_lowercase();
+    let mut found = repository.keys()?.into_iter().filter(|key| key.slot.to_string().starts_with(&typed));
     one(found.next(), found.next(), "key", prefix)
 }
 
-fn find_object(repository: &Repository, prefix: &str, places: &[Prefix]) -> Outcome<Value> {
+fn blob(context: &Context, repository: &Repository, id: &str) -> Outcome {
+    let parsed: ChunkId = id.parse().map_err(|_| {
+        let message = format!("{:?} is not the id of a chunk", names::words(id));
+        Failure::with_hint(message, "write all 64 digits of it; `icecore cat pack ID` shows those of a pack")
+    })?;
+    let (_, bytes) = repository.chunk(&parsed)?;
+    context.output.raw(|out| Ok(out.write_all(&bytes)?))
+}
+
+fn find_object(repository: &Repository, prefix: &str, what: &str, places: &[Prefix]) -> Outcome<ObjectName> {
+    let typed = prefix.to_ascii_lowercase();
     let mut found = Vec::new();
     for place in places {
         found.extend(
             repository
                 .objects(*place)?
                 .into_iter()
-                .filter(|(name, _)| name.to_string().rsplit('/').next().is_some_and(|id| id.starts_with(prefix))),
+                .map(|(name, _)| name)
+                .filter(|name| name.to_string().rsplit('/').next().is_some_and(|id| id.starts_with(&typed))),
         );
     }
     let mut found = found.into_iter();
-    let (name, size) = one(found.next(), found.next(), "object", prefix)?;
-    let mut value = json!({ "object": name.to_string(), "size": size });
-    if let ObjectName::Pack(kind, id) = name {
-        value["id"] = id.to_string().into();
-        value["kind"] = if kind == PackKind::Data { "data" } else { "meta" }.into();
-    } else if let ObjectName::Index(id) = name {
-        value["id"] = id.to_string().into();
-    }
-    Ok(value)
+    one(found.next(), found.next(), what, prefix)
 }
 
 /// The one that was meant.
 fn one<T>(first: Option<T>, second: Option<T>, what: &str, prefix: &str) -> Outcome<T> {
+    let shown = match what {
+        "key" => "`icecore key list`",
+        "pack" => "`icecore list packs`",
+        _ => "`icecore list index`",
+    };
     let prefix = names::words(prefix);
     match (first, second) {
         (Some(found), None) => Ok(found),
-        (None, _) => Err(Failure::told(format!("no {what} {prefix}"))),
-        (Some(_), Some(_)) => Err(Failure::told(format!("{prefix} is ambiguous: several ids begin with it"))),
+        (None, _) => Err(Failure::with_hint(format!("no {what} {prefix}"), format!("{shown} shows what there is"))),
+        (Some(_), Some(_)) => Err(Failure::with_hint(
+            format!("{prefix} is ambiguous: several ids begin with it"),
+            format!("write more digits; {shown} shows them all"),
+        )),
     }
 }

@@ -58,6 +58,10 @@ pub struct Check {
     #[arg(long, value_name = "DIRECTORY", env = "ICECORE_STATE_DIR", hide_env_values = true)]
     state_dir: Option<PathBuf>,
 
+    /// Accepted for restic's scripts: a repository in a directory has no cache
+    #[arg(long, hide_short_help = true)]
+    with_cache: bool,
+
     #[command(flatten)]
     filters: Filters,
 }
@@ -92,9 +96,8 @@ impl Check {
             let start = Instant::now();
             options = options.until(move || start.elapsed() >= budget);
         }
-        let reporter = Reporter::new(&context.output, Task::Check)?;
-        let result = repository.check(&options, &reporter);
-        reporter.finish();
+        let mut reporter = Reporter::new(&context.output, Task::Check)?;
+        let result = reporter.watch(|reporter| repository.check(&options, reporter));
         // Also after a check that was interrupted: what it had read it need not read again.
         if let Some((verified, Some(state))) = &memory
             && let Err(error) = state.write(MEMORY, &verified.encode(repository.id()))

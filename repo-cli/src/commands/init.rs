@@ -23,6 +23,10 @@ pub struct Init {
     /// What `key list` shows of the first key [default: user@host]
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
+
+    /// Accepted for restic's scripts: there is one format, which no number of restic's means
+    #[arg(long, value_name = "VERSION", hide_short_help = true, value_parser = ["stable", "latest", "1", "2"])]
+    repository_version: Option<String>,
 }
 
 #[derive(Serialize)]

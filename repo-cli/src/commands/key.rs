@@ -37,7 +37,7 @@ enum Verb {
         id: String,
     },
     /// Replace the password or key file in use by another
-    Passwd(Passwd),
+    Passwd(Change),
     /// Print a recovery kit: with it alone the repository opens
     Export {
         /// Write it to this new file, readable by its owner only, instead of standard output
@@ -49,7 +49,7 @@ enum Verb {
 #[derive(Debug, Args)]
 struct Add {
     #[command(flatten)]
-    passwd: Passwd,
+    fresh: Fresh,
 
     /// User to note with the key [default: you]
     #[arg(long)]
@@ -61,10 +61,29 @@ struct Add {
 }
 
 #[derive(Debug, Args)]
-struct Passwd {
+struct Change {
+    #[command(flatten)]
+    fresh: Fresh,
+
+    /// User to note with the key [default: as it was]
+    #[arg(long)]
+    user: Option<String>,
+
+    /// Host to note with the key [default: as it was]
+    #[arg(long)]
+    host: Option<String>,
+}
+
+/// What a new slot opens with.
+#[derive(Debug, Args)]
+struct Fresh {
     /// File that holds the new password
     #[arg(long, value_name = "FILE", group = "new_secret")]
     new_password_file: Option<PathBuf>,
+
+    /// Let the empty password open it, which protects nothing
+    #[arg(long, group = "new_secret")]
+    new_insecure_no_password: bool,
 
     #[command(flatten)]
     new: NewSecret,
@@ -113,12 +132,7 @@ impl Key {
                 repository.remove_key(key.slot)?;
                 context.output.say(1, &format!("removed key {}", key.slot))
             }
-            Verb::Passwd(passwd) => {
-                let repository = context.open()?;
-                let made = passwd.secret()?;
-                let key = repository.change_key(&made.secret, passwd.cost())?;
-                tell(context, "the key in use is now", &key, made)
-            }
+            Verb::Passwd(change) => change.run(context),
             Verb::Export { target } => export(context, target),
         }
     }
@@ -127,27 +141,46 @@ impl Key {
 impl Add {
     fn run(self, context: &Context) -> Outcome {
         let repository = context.open()?;
-        let made = self.passwd.secret()?;
-        let label = match (&self.user, &self.host) {
-            (None, None) => init::default_label(),
-            (user, host) => {
-                let default = init::default_label();
-                let default_user = default.rsplit_once('@').map_or("", |(user, _)| user);
-                format!(
-                    "{}@{}",
-                    user.as_deref().unwrap_or(default_user),
-                    host.clone().unwrap_or_else(system::host_name)
-                )
-            }
-        };
-        let key = repository.add_key(&made.secret, &label, self.passwd.cost())?;
+        let made = self.fresh.secret()?;
+        let label = label(&init::default_label(), self.user.as_deref(), self.host.as_deref());
+        let key = repository.add_key(&made.secret, &label, self.fresh.cost())?;
         tell(context, "added key", &key, made)
     }
 }
 
-impl Passwd {
+impl Change {
+    fn run(self, context: &Context) -> Outcome {
+        let repository = context.open()?;
+        let made = self.fresh.secret()?;
+        let cost = self.fresh.cost();
+        let key = match (self.user.as_deref(), self.host.as_deref()) {
+            (None, None) => repository.change_key(&made.secret, cost)?,
+            (user, host) => {
+                let before = repository.keys()?.into_iter().find(|key| key.current).map(|key| key.label);
+                let label = label(&before.unwrap_or_default(), user, host);
+                repository.change_key_and_label(&made.secret, &label, cost)?
+            }
+        };
+        tell(context, "the key in use is now", &key, made)
+    }
+}
+
+/// `user@host`, where what is not given is as in `before`; one of another form is what its owner wrote, and all of it
+/// is taken for the user.
+fn label(before: &str, user: Option<&str>, host: Option<&str>) -> String {
+    if user.is_none() && host.is_none() {
+        return before.to_owned();
+    }
+    let (old_user, old_host) = match before.rsplit_once('@') {
+        Some((user, host)) => (user, host.to_owned()),
+        None => (before, system::host_name()),
+    };
+    format!("{}@{}", user.unwrap_or(old_user), host.unwrap_or(&old_host))
+}
+
+impl Fresh {
     fn secret(&self) -> Outcome<NewlyMade> {
-        secrets::for_new_key(&self.new, self.new_password_file.as_deref())
+        secrets::for_new_key(&self.new, self.new_password_file.as_deref(), self.new_insecure_no_password)
     }
 
     fn cost(&self) -> PasswordCost {
@@ -182,17 +215,43 @@ fn list(context: &Context) -> Outcome {
     table.print(&context.output)
 }
 
+/// A recovery kit as JSON: its text, or where that was written to.
+#[derive(Serialize)]
+struct KitShape<'k> {
+    message_type: &'static str,
+    repository: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kit: Option<&'k str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+}
+
 fn export(context: &Context, target: Option<PathBuf>) -> Outcome {
-    let kit = context.open()?.recovery_kit();
+    let repository = context.open()?;
+    let kit = repository.recovery_kit();
+    let shape = KitShape {
+        message_type: "recovery_kit",
+        repository: repository.id().to_string(),
+        kit: target.is_none().then_some(kit.as_str()),
+        target: target.as_ref().map(|path| path.to_string_lossy().into_owned()),
+    };
     match target {
         Some(path) => {
             let failed = |error| Failure::file("writing the recovery kit to", &path, &error);
             let mut file = system::create_private_file(&path).map_err(failed)?;
             file.write_all(kit.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
         }
+        None if context.output.is_json() => {}
         None => context.output.raw(|out| Ok(out.write_all(kit.as_bytes())?))?,
     }
-    if context.output.verbosity() > 0 && !context.output.is_json() {
+    if context.output.is_json() {
+        // Straight to the output: a string of it in between would leave a copy of the key in memory.
+        return context.output.raw(|out| {
+            serde_json::to_writer(&mut *out, &shape).map_err(std::io::Error::from)?;
+            Ok(out.write_all(b"\n")?)
+        });
+    }
+    if context.output.verbosity() > 0 {
         context
             .output
             .error_line("Whoever has this text and the repository can read everything: print it, keep it safe,");

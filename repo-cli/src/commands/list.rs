@@ -23,6 +23,8 @@ enum Kind {
     Packs,
     Index,
     Keys,
+    /// Accepted for restic's scripts: there are none
+    Locks,
 }
 
 #[derive(Serialize)]
@@ -39,6 +41,7 @@ impl List {
             Kind::Packs => &[Prefix::Packs(PackKind::Data), Prefix::Packs(PackKind::Meta)],
             Kind::Index => &[Prefix::Indexes],
             Kind::Keys => &[Prefix::KeySlots],
+            Kind::Locks => &[],
         };
         for prefix in prefixes {
             for (name, size) in repository.objects(*prefix)? {

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use repo_core::{Overwrite, RestoreOptions, RestoreReport, system};
+use repo_core::{Overwrite, Patterns, RestoreOptions, RestoreReport, system};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::args::with_exit_codes;
 use crate::context::Context;
@@ -61,6 +62,14 @@ pub struct Restore {
     #[arg(long)]
     no_xattr: bool,
 
+    /// Restore no extended attribute whose name matches, such as 'security.*'; may be repeated
+    #[arg(long, value_name = "PATTERN", conflicts_with = "include_xattr")]
+    exclude_xattr: Vec<String>,
+
+    /// Restore only extended attributes (ACLs among them) whose name matches, such as 'user.*'; may be repeated
+    #[arg(long, value_name = "PATTERN", conflicts_with = "no_xattr")]
+    include_xattr: Vec<String>,
+
     /// Restore no devices, fifos and sockets
     #[arg(long)]
     no_special: bool,
@@ -103,13 +112,22 @@ impl Restore {
         let repository = context.open_aloud()?;
         let snapshot = selection::select(context, &repository, &name, &self.at, &self.filters)?;
         self.announce(context, &snapshot)?;
-        let reporter = Reporter::new(&context.output, Task::Restore)?;
-        let result = repository.restore(&snapshot, &self.target, &options, &reporter);
-        reporter.finish();
+        let mut reporter = Reporter::new(&context.output, Task::Restore)?;
+        let result = reporter.watch(|reporter| repository.restore(&snapshot, &self.target, &options, reporter));
         let report = result.map_err(|error| {
             Failure::from_verb(error, "what was restored so far is in the target; the same command goes on from there")
         })?;
         self.print(context, &reporter, &report)?;
+        if report.total_files == 0 && report.problems == 0 && !options.include.is_empty() {
+            // Said even with --quiet: a script that mistyped a pattern would take nothing for everything.
+            let message = "--include let nothing in: nothing was restored";
+            match context.output.is_json() {
+                true => context.output.error_json(&json!({ "message_type": "note", "message": message })),
+                false => context.output.error_line(&format!(
+                    "warning: {message}; `icecore ls ID` shows the names, and a pattern that begins with / is a whole path"
+                )),
+            }
+        }
         match report.problems {
             0 => Ok(()),
             problems => {
@@ -147,6 +165,8 @@ impl Restore {
         options.sparse = self.sparse;
         options.no_ownership = self.no_ownership;
         options.no_xattrs = self.no_xattr;
+        options.exclude_xattrs = attribute_patterns(&self.exclude_xattr)?;
+        options.include_xattrs = attribute_patterns(&self.include_xattr)?;
         options.no_special = self.no_special;
         options.ownership_by_name = self.ownership_by_name;
         Ok(options)
@@ -216,6 +236,15 @@ impl Restore {
         }
         Ok(())
     }
+}
+
+/// Patterns of attributes' names.
+fn attribute_patterns(texts: &[String]) -> Outcome<Patterns> {
+    let mut patterns = Patterns::new();
+    for text in texts {
+        patterns.add(text, false).map_err(|bad| Failure::told(bad.to_string()))?;
+    }
+    Ok(patterns)
 }
 
 #[derive(Serialize)]

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::args::with_exit_codes;
 use crate::context::Context;
 use crate::exit::{Failure, Outcome};
+use crate::grouping::{Grouping, parse_grouping};
 use crate::json::SnapshotShape;
 use crate::names;
 use crate::numbers;
@@ -35,25 +36,15 @@ pub struct Snapshots {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     latest: Option<u32>,
 
-    /// Group them by host, paths and tags, or some of these
-    #[arg(short, long, value_name = "WHAT", value_delimiter = ',')]
-    group_by: Vec<GroupBy>,
+    /// Group them by host,paths,tags, or some of these
+    #[arg(short, long, value_name = "WHAT", default_value = "", hide_default_value = true, value_parser = parse_grouping)]
+    group_by: Grouping,
 
     #[command(flatten)]
     at: At,
 
     #[command(flatten)]
     filters: Filters,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum GroupBy {
-    #[value(alias = "hosts")]
-    Host,
-    #[value(alias = "path")]
-    Paths,
-    #[value(alias = "tag")]
-    Tags,
 }
 
 /// What a group has in common; ordered, so that groups come in a stable order.
@@ -159,15 +150,12 @@ impl Snapshots {
 
     fn key(&self, snapshot: &Snapshot) -> GroupKey {
         let record = snapshot.record();
-        let mut key = GroupKey::default();
-        for by in &self.group_by {
-            match by {
-                GroupBy::Host => key.host = Some(record.host.clone()),
-                GroupBy::Paths => key.paths = Some(record.paths.clone()),
-                GroupBy::Tags => key.tags = Some(record.tags.clone()),
-            }
+        let Grouping { host, paths, tags } = self.group_by;
+        GroupKey {
+            host: host.then(|| record.host.clone()),
+            paths: paths.then(|| record.paths.clone()),
+            tags: tags.then(|| record.tags.clone()),
         }
-        key
     }
 
     fn print_table(&self, context: &Context, snapshots: &[Snapshot]) -> Outcome {

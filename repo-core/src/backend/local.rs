@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -18,13 +19,17 @@ use crate::platform::files::{FileOperations, FoundKind, SystemFiles, no_such_ope
 use crate::platform::host;
 
 /// The folders below the root, parents before children; the shards of the packs come on top.
-const FOLDERS: [&str; 15] = [
+const FOLDERS: [&str; 19] = [
     "keys",
     "keyring",
     "config",
     "index",
     "snapshots",
     "sessions",
+    "gc",
+    "forgotten",
+    "damaged",
+    "parity",
     "packs",
     "packs/d",
     "packs/m",
@@ -127,6 +132,13 @@ impl Backend for Local {
         }
         let _: ControlFlow<()> = self.list_folder(prefix.folder(), each)?;
         Ok(())
+    }
+
+    fn age(&self, name: &ObjectName) -> Result<Option<Duration>, BackendError> {
+        let modified = self.operations.open(&self.path(name)).and_then(|(file, _)| file.metadata()?.modified());
+        let modified = modified.map_err(|error| BackendError::io("reading", name, error))?;
+        // A file of the future is a new one.
+        Ok(Some(SystemTime::now().duration_since(modified).unwrap_or_default()))
     }
 
     fn remove(&self, name: &ObjectName) -> Result<Removal, BackendError> {
@@ -392,16 +404,19 @@ fn is_folder(name: &str) -> bool {
 
 /// A shard is what the grammar of object names puts in between, so the grammar is asked.
 fn is_shard(name: &str) -> bool {
-    let shard_of = |kind, digits: &str| {
+    let is_shard_of = |digits: &str, object: fn(PackId) -> ObjectName| {
         let byte = u8::from_str_radix(digits, 16).ok()?;
-        let pack = ObjectName::Pack(kind, PackId([byte; 32])).to_string();
-        Some(pack.rsplit_once('/')?.0 == name)
+        let full = object(PackId([byte; 32])).to_string();
+        Some(full.rsplit_once('/')?.0 == name)
     };
     match name.rsplit_once('/') {
-        Some(("packs/d", digits)) => shard_of(PackKind::Data, digits) == Some(true),
-        Some(("packs/m", digits)) => shard_of(PackKind::Meta, digits) == Some(true),
-        _ => false,
+        Some(("packs/d", digits)) => is_shard_of(digits, |id| ObjectName::Pack(PackKind::Data, id)),
+        Some(("packs/m", digits)) => is_shard_of(digits, |id| ObjectName::Pack(PackKind::Meta, id)),
+        // Made when they are first needed, unlike those of packs.
+        Some(("parity", digits)) => is_shard_of(digits, |id| ObjectName::Parity(id, 0)),
+        _ => None,
     }
+    .unwrap_or(false)
 }
 
 /// What tells this boot's temporary files from others', as text.
@@ -458,7 +473,7 @@ mod tests {
         let tmp = local.root.join(TEMPORARY);
         let write = |name: &str, age_s: u64| {
             let file = File::create(tmp.join(name)).unwrap();
-            file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(age_s)).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(age_s)).unwrap();
         };
         let (ours, other) = (boot_tag(), "0123456789abcdef");
         let (dead_here, alive) = (format!("{ours}-{dead}-0"), format!("{ours}-{}-77777", host::process_id()));

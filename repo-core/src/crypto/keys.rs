@@ -171,6 +171,8 @@ pub fn new_epoch_keys(master: &[u8; 32]) -> Vec<(u8, [u8; 32])> {
         (Purpose::Index, "index"),
         (Purpose::Snapshot, "snapshot"),
         (Purpose::Session, "session"),
+        (Purpose::GcMark, "gc mark"),
+        (Purpose::GcPlan, "gc plan"),
         (Purpose::Config, "config"),
     ];
     contexts.map(|(purpose, context)| (purpose as u8, *derive(context, master))).to_vec()

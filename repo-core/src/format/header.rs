@@ -6,8 +6,8 @@ use crate::error::Corruption;
 
 /// What an object is. The number stands in its header.
 ///
-/// Reserved for later verbs, and refused until then: 6 mark, 7 pending, 8 plan, 9 done, 12 parity, 14 tombstone, 16 lock,
-/// 17 forgotten, 18 damaged, 19 inventory, 20 audit, 21 journal, 22 attestation, 23 mirror, 24 verified.
+/// Reserved for later verbs, and refused until then: 12 parity, 16 lock, 19 inventory, 20 audit, 21 journal,
+/// 22 attestation, 23 mirror, 24 verified.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u8)]
 pub enum ObjectType {
@@ -16,10 +16,17 @@ pub enum ObjectType {
     Index = 3,
     Snapshot = 4,
     Session = 5,
+    Mark = 6,
+    Pending = 7,
+    Plan = 8,
+    Done = 9,
     Config = 10,
     Keyring = 11,
     KeySlot = 13,
+    Tombstone = 14,
     Format = 15,
+    Forgotten = 17,
+    Damaged = 18,
 }
 
 /// Bytes of a header without extension.
@@ -53,10 +60,17 @@ impl ObjectType {
             3 => Self::Index,
             4 => Self::Snapshot,
             5 => Self::Session,
+            6 => Self::Mark,
+            7 => Self::Pending,
+            8 => Self::Plan,
+            9 => Self::Done,
             10 => Self::Config,
             11 => Self::Keyring,
             13 => Self::KeySlot,
+            14 => Self::Tombstone,
             15 => Self::Format,
+            17 => Self::Forgotten,
+            18 => Self::Damaged,
             _ => return None,
         })
     }
@@ -142,7 +156,7 @@ mod tests {
     fn reserved_types_are_unknown_and_types_of_other_layouts_out_of_place() {
         for number in 0..=255 {
             let expected = match number {
-                1..=5 | 10 | 11 => Ok(number),
+                1..=11 | 14 | 17 | 18 => Ok(number),
                 13 | 15 => Err(Corruption::WrongType(number)),
                 _ => Err(Corruption::Unknown { field: "object type", value: number.into() }),
             };

@@ -17,6 +17,10 @@ pub enum Purpose {
     Index = 3,
     Snapshot = 4,
     Session = 5,
+    /// Marks, pending lists and ends of reclaiming cycles; what is forgotten; what is damaged. Every client reads these.
+    GcMark = 6,
+    /// Plans: what is deleted.
+    GcPlan = 8,
     Config = 10,
 }
 

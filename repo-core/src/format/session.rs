@@ -23,7 +23,22 @@ pub struct Session {
     pub extensions: Extensions,
 }
 
+/// Tag of an extension: when the writing process began, as its system counts, so that another one that was given the same
+/// process id later is not taken for it. 8 bytes, little-endian.
+const PROCESS_START: u16 = 1;
+
+/// The extensions of a session whose process began then; none if the system cannot tell.
+pub fn process_start_extension(start: Option<u64>) -> Extensions {
+    start.map(|start| (PROCESS_START, start.to_le_bytes().to_vec())).into_iter().collect()
+}
+
 impl Session {
+    /// When the writing process began, as its system counts.
+    pub fn process_start(&self) -> Option<u64> {
+        let (_, bytes) = self.extensions.iter().find(|(tag, _)| *tag == PROCESS_START)?;
+        Some(u64::from_le_bytes(bytes.as_slice().try_into().ok()?))
+    }
+
     /// The payload, by the codec's rules.
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(self)

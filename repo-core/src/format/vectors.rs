@@ -186,7 +186,7 @@ fn session() {
     check(&vector!("session"), &value, value.encode(), Session::decode);
 }
 
-pub(super) fn sample_snapshot() -> SnapshotRecord {
+pub(crate) fn sample_snapshot() -> SnapshotRecord {
     SnapshotRecord {
         id: writer(),
         series: SeriesId(counting(0xc0)),

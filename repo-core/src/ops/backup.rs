@@ -6,19 +6,20 @@ mod options;
 mod reading;
 mod walker;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crossbeam_channel::bounded;
 
 use crate::chunker::Chunker;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::snapshot::{Root, SnapshotRecord, Summary};
 use crate::id::SnapshotId;
 use crate::pipeline::{self, Budget, Pool};
 use crate::platform::host;
 use crate::progress::{Event, Progress};
 use crate::repository::{Repository, Snapshot};
-use crate::store::{Sealing, Session, Store, Stored, WriterOptions};
+use crate::store::{Sealing, Session, SessionKind, Store, Stored, WriterOptions};
 use crate::walk::Source;
 
 use assembly::{Assembly, Totals};
@@ -30,6 +31,13 @@ use walker::Walker;
 const ITEMS_MAX: usize = 4096;
 /// Less than this and one large file's segments would wait for each other.
 const MEMORY_MIN_BYTES: usize = 16 << 20;
+
+/// The smallest and largest packs that a run may ask for. A pack is put whole, so it waits in memory until it is full.
+const PACK_DATA_BYTES: RangeInclusive<u32> = (1 << 20)..=(128 << 20);
+/// What open data packs may take when the run asks for large ones: fewer threads seal then.
+const OPEN_PACKS_BYTES: usize = 1 << 30;
+/// Reading threads beyond this would wait for memory rather than for the disk.
+const READ_THREADS_MAX: usize = 1024;
 
 /// What a backup is compared with.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -44,6 +52,18 @@ pub enum Mode {
     Full,
     /// With this one.
     Parent(SnapshotId),
+}
+
+/// What snapshots must have in common with a backup for it to be compared with one of them. Nothing: any will do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Alike {
+    /// The same host.
+    pub host: bool,
+    /// The same paths, all of them.
+    pub paths: bool,
+    /// The same tags, in whatever order.
+    pub tags: bool,
 }
 
 /// How a backup is made. `new()` gives the defaults.
@@ -82,10 +102,18 @@ pub struct BackupOptions {
     pub program: String,
     /// Bytes of plaintext under way at once.
     pub memory_bytes: usize,
-    /// zstd level instead of the repository's.
+    /// zstd level instead of the repository's; 0: new data is not compressed, metadata hardly.
     pub level: Option<i8>,
     /// The series' name instead of host and paths.
     pub series: Option<String>,
+    /// Which snapshots may be the one compared with (for `Mode::Incremental` and `Mode::Differential`); `None`: those of
+    /// the series.
+    pub alike: Option<Alike>,
+    /// Files read at once, 1 to 1024; `None`: the repository's threads. Each takes 1 MiB of `memory_bytes`, and files over
+    /// 1 MiB are read one after another whatever this says.
+    pub read_threads: Option<usize>,
+    /// Mean size of new data packs, 1 to 128 MiB, instead of the repository's. Each sealing thread holds one in memory.
+    pub pack_data_bytes: Option<u32>,
 }
 
 impl Default for BackupOptions {
@@ -109,6 +137,9 @@ impl Default for BackupOptions {
             memory_bytes: 24 << 20,
             level: None,
             series: None,
+            alike: None,
+            read_threads: None,
+            pack_data_bytes: None,
         }
     }
 }
@@ -163,6 +194,7 @@ impl Repository {
     /// ```
     ///
     /// # Errors
+    /// [`Error::Usage`](crate::Error::Usage) for options out of bounds, before anything is written;
     /// [`Error::Stream`](crate::Error::Stream) if a stream broke off; [`Error::SelfCheck`](crate::Error::SelfCheck) if this
     /// machine's memory fails; [`Error::NoSnapshot`](crate::Error::NoSnapshot) for an unknown parent; backend errors;
     /// [`Error::Cancelled`](crate::Error::Cancelled).
@@ -196,12 +228,13 @@ impl<'r> Run<'r> {
         options: &'r BackupOptions,
         progress: &'r dyn Progress,
     ) -> Result<Self> {
+        check(options)?;
         let start_ns = host::now_ns();
         let inner = &repository.inner;
         // Registered before the store is looked at, so that nobody takes away what this run will rely on.
         let session = match options.dry_run {
             true => None,
-            false => Some(Session::register(&inner.backend, &inner.keys, &options.program)?),
+            false => Some(Session::register(&inner.backend, &inner.keys, SessionKind::Backup, &options.program)?),
         };
         let store = repository.fresh_store()?;
         let lineage = Lineage::find(repository, source, options)?;
@@ -237,13 +270,15 @@ impl<'r> Run<'r> {
     /// Reads, cuts, seals and uploads everything that is new.
     fn write(&self, session: SnapshotId) -> Result<(Totals, Sealing<'_>)> {
         let config = self.repository.config();
+        let threads = self.repository.inner.threads;
+        let read_threads = self.options.read_threads.unwrap_or(threads);
         let writer_options = WriterOptions {
-            threads: self.repository.inner.threads,
+            threads: sealing_threads(threads, self.options.pack_data_bytes),
             level: self.options.level.unwrap_or(config.level).into(),
             verify: self.options.verify,
             dry_run: self.options.dry_run,
             frame_target_bytes: config.frame.target_bytes as usize,
-            pack_data_bytes: config.pack_data_bytes as usize,
+            pack_data_bytes: self.options.pack_data_bytes.unwrap_or(config.pack_data_bytes) as usize,
             pack_meta_bytes: config.pack_meta_bytes as usize,
             isolate_owners: config.frame.isolation > 0,
         };
@@ -260,8 +295,8 @@ impl<'r> Run<'r> {
         };
         let totals = pipeline::scope(|scope| {
             let (items, order) = bounded(ITEMS_MAX);
-            let (jobs, todo) = bounded(2 * self.repository.inner.threads);
-            for _ in 0..self.repository.inner.threads {
+            let (jobs, todo) = bounded(2 * read_threads);
+            for _ in 0..read_threads {
                 let (todo, reading) = (todo.clone(), &reading);
                 scope.spawn("read", move || reading.work(&todo))?;
             }
@@ -326,5 +361,40 @@ impl<'r> Run<'r> {
             start_ns: self.start_ns,
             end_ns: host::now_ns().max(self.start_ns),
         }
+    }
+}
+
+/// Whether a run may ask for this; said before anything is done.
+fn check(options: &BackupOptions) -> Result<()> {
+    let refuse = |what: String| Err(Error::Usage(what));
+    if let Some(bytes) = options.pack_data_bytes.filter(|bytes| !PACK_DATA_BYTES.contains(bytes)) {
+        return refuse(format!("packs of {bytes} bytes: from 1 to 128 MiB are possible"));
+    }
+    if let Some(threads) = options.read_threads.filter(|threads| !(1..=READ_THREADS_MAX).contains(threads)) {
+        return refuse(format!("{threads} files read at once: from 1 to {READ_THREADS_MAX} are possible"));
+    }
+    match options.level {
+        None | Some(0..=19) => Ok(()),
+        Some(level) => refuse(format!("level {level}: from 1 to 19 are possible, and 0 for none")),
+    }
+}
+
+/// Threads that seal: as many as there are, unless packs of the size asked for would take too much memory.
+fn sealing_threads(threads: usize, pack_data_bytes: Option<u32>) -> usize {
+    let fitting = pack_data_bytes.map(|bytes| OPEN_PACKS_BYTES / (bytes as usize / 4 * 5));
+    threads.min(fitting.unwrap_or(usize::MAX)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_packs_are_sealed_by_fewer_threads() {
+        assert_eq!(sealing_threads(200, None), 200);
+        assert_eq!(sealing_threads(4, Some(128 << 20)), 4);
+        assert_eq!(sealing_threads(200, Some(128 << 20)), 6);
+        assert_eq!(sealing_threads(200, Some(1 << 20)), 200);
+        assert_eq!(sealing_threads(1, Some(128 << 20)), 1);
     }
 }

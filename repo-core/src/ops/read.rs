@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::lookup;
 use crate::error::{Corruption, Error, Result};
 use crate::format::tree::{Content, Extent, ExtentKind, Node, NodeKind};
-use crate::id::ChunkKind;
+use crate::id::{ChunkId, ChunkKind};
 use crate::platform::target::as_path;
 use crate::repository::{Repository, Snapshot};
 use crate::store::Store;
@@ -184,6 +184,19 @@ impl Repository {
         }
         let size = node.metadata.size;
         Ok(StoredFile { store, content: node.content, size, position: 0, extents: VecDeque::new(), chunk: None })
+    }
+
+    /// A chunk by its name alone, whatever it holds: its kind and its plaintext, proven to have that name. What a tree node
+    /// or a list node says is better asked of [`list`](Self::list) and [`read`](Self::read).
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if neither index nor packs know of it; [`Error::ChunkLost`] if none of its places is whole.
+    pub fn chunk(&self, id: &ChunkId) -> Result<(ChunkKind, Bytes)> {
+        let store = self.fresh_store()?;
+        let view = store.view();
+        let kind = ChunkKind::ALL.into_iter().find(|kind| !view.places(*kind, id).is_empty());
+        let kind = kind.ok_or_else(|| Error::Usage(format!("no chunk {id}")))?;
+        Ok((kind, store.get(kind, id)?))
     }
 
     /// The entry at a path of a snapshot; symlinks are not followed.

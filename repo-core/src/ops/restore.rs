@@ -71,6 +71,12 @@ pub struct RestoreOptions {
     pub no_ownership: bool,
     /// Leave extended attributes and ACLs as they come.
     pub no_xattrs: bool,
+    /// Patterns of names of extended attributes, of which one must match, or none is given. Others stay as they are in
+    /// the target.
+    pub include_xattrs: Patterns,
+    /// Patterns of which none may match; those attributes stay as they are in the target. Not together with
+    /// `include_xattrs`.
+    pub exclude_xattrs: Patterns,
     /// Make no devices, fifos and sockets.
     pub no_special: bool,
     /// uid and gid by the names recorded, where this machine knows them.

@@ -51,6 +51,16 @@ pub fn process_is_alive(process: u32) -> bool {
     rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
 }
 
+/// When a process of this [`boot_id`] began, as the kernel counts; with its id it names one process of this boot. `None`:
+/// there is no such process, or the system does not tell.
+pub fn process_start(process: u32) -> Option<u64> {
+    let stat = fs::read(format!("/proc/{process}/stat")).ok()?;
+    // Field 22 of proc(5); the second, the program's name in brackets, may hold spaces and brackets itself.
+    let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let fields = std::str::from_utf8(&stat[after_name..]).ok()?;
+    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
 /// The time in nanoseconds since 1970 UTC, by this machine's clock; ends in the year 2262.
 pub fn now_ns() -> i64 {
     let saturated = |nanoseconds: u128| i64::try_from(nanoseconds).unwrap_or(i64::MAX);
@@ -150,6 +160,17 @@ mod tests {
         child.wait().unwrap();
         assert!(!process_is_alive(process));
         assert!(!process_is_alive(0) && !process_is_alive(u32::MAX));
+    }
+
+    #[test]
+    fn a_process_began_once() {
+        let start = process_start(process_id()).unwrap();
+        assert_eq!(process_start(process_id()), Some(start));
+        let mut child = std::process::Command::new("sleep").arg("5").spawn().unwrap();
+        assert!(process_start(child.id()).unwrap() >= start);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(process_start(child.id()), None);
     }
 
     #[test]

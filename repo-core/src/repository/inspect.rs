@@ -11,9 +11,9 @@ use crate::format::key_slot::KeySlot;
 use crate::format::keyring::{Keyring, Purpose};
 use crate::format::marker::Marker;
 use crate::format::session::Session;
-use crate::format::snapshot::SnapshotRecord;
 use crate::id::{Doubled, ObjectName, SnapshotId};
 use crate::seal;
+use crate::store::gc::{self, Cell};
 
 impl Repository {
     /// Every small object that cannot be read, or of which a copy is missing. A key slot that is not in the keyring opens
@@ -63,10 +63,14 @@ impl Repository {
         Ok(name != Doubled::Format)
     }
 
-    /// Whether a second copy is missing only because its writer is, or was cut off, between the two: a session goes after
+    /// Whether a second copy is missing because there is none of a fence, which nobody misses: who finds the name empty
+    /// writes it again. Or only because its writer is, or was cut off, between the two: a session goes after
     /// its snapshot's second copy came. Of the session there is a note.
     fn is_to_come(&self, name: Doubled, object: ObjectName) -> Result<bool> {
         let (Doubled::Snapshot(id), ObjectName::SecondCopy(_)) = (name, object) else { return Ok(false) };
+        if let Ok(Cell::Tombstone) = gc::read_cell(self.inner.backend.as_ref(), &self.inner.keys, id) {
+            return Ok(true);
+        }
         // The session first: if it is gone, whether the copy came before that can be seen.
         for sign in [ObjectName::Session(id), object] {
             match self.inner.backend.get(&sign, Span::Range { offset: 0, length: 1 }) {
@@ -90,10 +94,7 @@ impl Repository {
                 Config::decode(&seal::open_box(keys, Purpose::Config, ObjectType::Config, &name.into(), bytes)?)
                     .map(drop)
             }
-            Doubled::Snapshot(_) => {
-                let payload = seal::open_box(keys, Purpose::Snapshot, ObjectType::Snapshot, &name.into(), bytes)?;
-                SnapshotRecord::decode(&payload).map(drop)
-            }
+            Doubled::Snapshot(id) => gc::open_cell(keys, id, bytes).map(drop),
         }
     }
 

@@ -163,11 +163,37 @@ impl Repository {
     /// # Ok::<(), repo_core::Error>(())
     /// ```
     pub fn change_key(&self, secret: &Secret, cost: PasswordCost) -> Result<KeyInfo> {
+        self.change(secret, None, cost)
+    }
+
+    /// The same, and the new slot is called `label` instead of what the old one was.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use repo_core::{Memory, InitOptions, PasswordCost, Repository, Secret};
+    /// # let (secret, _key_file) = Secret::generate_key()?;
+    /// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+    /// let (fresh, _key_file) = Secret::generate_key()?;
+    /// let changed = repository.change_key_and_label(&fresh, "ann@desk", PasswordCost::Default)?;
+    /// assert_eq!(changed.label, "ann@desk");
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
+    pub fn change_key_and_label(&self, secret: &Secret, label: &str, cost: PasswordCost) -> Result<KeyInfo> {
+        self.change(secret, Some(label), cost)
+    }
+
+    fn change(&self, secret: &Secret, label: Option<&str>, cost: PasswordCost) -> Result<KeyInfo> {
         let Some(old) = self.inner.slot else {
             return Err(Error::Usage("opened with a recovery kit: there is no key to change, add one".into()));
         };
-        let label = self.keyring()?.0.slots.into_iter().find(|entry| entry.slot == old).map(|entry| entry.label);
-        let info = self.replace_key(Some(old), secret, &label.unwrap_or_default(), cost)?;
+        let label = match label {
+            Some(label) => label.to_owned(),
+            None => {
+                let slots = self.keyring()?.0.slots;
+                slots.into_iter().find(|entry| entry.slot == old).map(|entry| entry.label).unwrap_or_default()
+            }
+        };
+        let info = self.replace_key(Some(old), secret, &label, cost)?;
         doubled::remove(self.inner.backend.as_ref(), Doubled::KeySlot(old))?;
         Ok(info)
     }

@@ -3,14 +3,15 @@
 //! Init's order: key slot, keyring, config, and last `format`, from which on the repository exists. A crash before
 //! that leaves what the next init with the same secret completes.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::keys::{self, NewSlot, slot_kind};
-use super::{InitOptions, Inner, Repository, default_threads, doubled};
-use crate::backend::{Backend, Prefix, Put, Span};
+use super::{InitOptions, Inner, OpenOptions, Repository, default_threads, doubled};
+use crate::backend::{Backend, Listed, Prefix, Put, Span};
 use crate::crypto::{self, Keys, Secret};
 use crate::error::{Corruption, Error, Result};
 use crate::format::FORMAT_VERSION;
@@ -36,10 +37,11 @@ struct Unlocked {
 }
 
 impl Repository {
-    /// Makes a repository. Its place must be empty, or hold what an interrupted init with the same secret left.
+    /// Makes a repository. Its place must be empty, or hold what an interrupted init with the same secret left. The
+    /// `lost+found` of a file system's own root does not count.
     ///
     /// # Errors
-    /// [`Error::RepositoryExists`]; [`Error::Usage`] for parameters out of bounds; backend errors.
+    /// [`Error::RepositoryExists`]; [`Error::NotEmpty`], with nothing made; [`Error::Usage`] for parameters out of bounds; backend errors.
     ///
     /// # Example
     /// ```
@@ -60,11 +62,14 @@ impl Repository {
     /// ```
     pub fn init(backend: Arc<dyn Backend>, secret: &Secret, options: &InitOptions) -> Result<Self> {
         let config = new_config(options, backend.as_ref())?;
+        if is_missing_marker(backend.as_ref()) {
+            refuse_other_things(backend.as_ref())?;
+        }
         backend.prepare()?;
         if read_marker(backend.as_ref()).map_or_else(|error| !is_missing(&error), |_| true) {
             return Err(Error::RepositoryExists { place: backend.place() });
         }
-        let keyring = match unlock(backend.as_ref(), secret) {
+        let keyring = match unlock(backend.as_ref(), secret, &OpenOptions::default()) {
             Ok(unlocked) => {
                 finish_copies(backend.as_ref())?;
                 unlocked.keyring
@@ -111,9 +116,33 @@ impl Repository {
     /// # Ok::<(), repo_core::Error>(())
     /// ```
     pub fn open(backend: Arc<dyn Backend>, secret: &Secret) -> Result<Self> {
+        Self::open_with(backend, secret, &OpenOptions::default())
+    }
+
+    /// Opens a repository in a way of one's own.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    ///
+    /// # Example
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use repo_core::{Memory, InitOptions, Repository, Secret};
+    /// # let (secret, _key_file) = Secret::generate_key()?;
+    /// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+    /// use repo_core::{OpenOptions, PasswordCost};
+    ///
+    /// // The same secret may have several slots; the hint says which one counts as the one in use.
+    /// let second = repository.add_key(&secret, "the other machine", PasswordCost::Default)?;
+    /// let options = OpenOptions::new().key_hint(second.slot.to_string());
+    /// let opened = Repository::open_with(repository.backend().clone(), &secret, &options)?;
+    /// assert!(opened.keys()?.iter().any(|key| key.current && key.slot == second.slot));
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
+    pub fn open_with(backend: Arc<dyn Backend>, secret: &Secret, options: &OpenOptions) -> Result<Self> {
         let marker_bytes = read_marker(backend.as_ref())?;
         let marker = Marker::decode(&marker_bytes).map_err(|problem| problem.of(ObjectName::Format))?;
-        let Unlocked { root_key, slot, keyring } = unlock(backend.as_ref(), secret)?;
+        let Unlocked { root_key, slot, keyring } = unlock(backend.as_ref(), secret, options)?;
         if keyring.marker_digest != *blake3::hash(&marker_bytes).as_bytes() || keyring.repository != marker.repository {
             return Err(Corruption::Malformed("its keyring belongs to another repository").of(ObjectName::Format));
         }
@@ -132,6 +161,38 @@ impl Repository {
                 store: Mutex::new(None),
             }),
         })
+    }
+}
+
+fn is_missing_marker(backend: &dyn Backend) -> bool {
+    read_marker(backend).is_err_and(|error| is_missing(&error))
+}
+
+/// Folders of objects strewn among someone's files would be hard to gather again, and a repository that is removed one day
+/// could take the files with it. What an init left that was cut off has names of ours, and is no hindrance.
+fn refuse_other_things(backend: &dyn Backend) -> Result<()> {
+    /// Enough to see whose place it is.
+    const NAMED: usize = 3;
+    let mut found = Vec::new();
+    let listed = backend.list(Prefix::All, &mut |listed| {
+        match listed {
+            // Made by mkfs in the root of ext file systems, and by nobody else.
+            Listed::Foreign { name } if name != "lost+found" => found.push(name),
+            _ => {}
+        }
+        if found.len() > NAMED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    match listed {
+        // Not made yet.
+        Err(error) if error.is_absent() => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(()) if found.is_empty() => Ok(()),
+        Ok(()) => {
+            let more = found.len() > NAMED;
+            found.truncate(NAMED);
+            found.sort_unstable();
+            Err(Error::NotEmpty { place: backend.place(), found, more })
+        }
     }
 }
 
@@ -163,7 +224,7 @@ fn marker_of(keyring: &Keyring) -> Result<Marker> {
 ///
 /// A slot that does not is a leftover: of an init, or of adding a key, that was cut off before its keyring, or of a
 /// removal that was cut off after it. The same secret may have a slot that counts.
-fn unlock(backend: &dyn Backend, secret: &Secret) -> Result<Unlocked> {
+fn unlock(backend: &dyn Backend, secret: &Secret, options: &OpenOptions) -> Result<Unlocked> {
     if let Secret::RootKey(root_key) = secret {
         let keyring = newest_keyring(backend, root_key)?;
         return Ok(Unlocked { root_key: root_key.clone(), slot: None, keyring });
@@ -171,8 +232,8 @@ fn unlock(backend: &dyn Backend, secret: &Secret) -> Result<Unlocked> {
     let mut slots = 0;
     let mut damaged = None;
     let mut is_revoked = false;
-    for name in doubled::list(backend, Prefix::KeySlots)? {
-        let Doubled::KeySlot(id) = name else { continue };
+    for id in slots_to_try(backend, options)? {
+        let name = Doubled::KeySlot(id);
         slots += 1;
         let slot = match doubled::get(backend, name, KeySlot::decode) {
             Ok(slot) if slot.slot == id => slot,
@@ -204,6 +265,22 @@ fn unlock(backend: &dyn Backend, secret: &Secret) -> Result<Unlocked> {
         return Err(Error::Revoked);
     }
     Err(damaged.unwrap_or(Error::WrongSecret { slots }))
+}
+
+/// All key slots, ascending, but the hinted one first: each one tried costs a password's whole Argon2. A hint that names
+/// none, or several, is none.
+fn slots_to_try(backend: &dyn Backend, options: &OpenOptions) -> Result<Vec<SlotId>> {
+    let names = doubled::list(backend, Prefix::KeySlots)?;
+    let mut slots: Vec<SlotId> =
+        names.into_iter().filter_map(|name| if let Doubled::KeySlot(id) = name { Some(id) } else { None }).collect();
+    if let Some(hint) = options.key_hint.as_deref().filter(|hint| !hint.is_empty()) {
+        let is_hinted = |id: &SlotId| id.to_string().starts_with(hint);
+        if slots.iter().filter(|id| is_hinted(id)).count() == 1 {
+            // Stable: the others keep their order.
+            slots.sort_by_key(|id| !is_hinted(id));
+        }
+    }
+    Ok(slots)
 }
 
 /// The keyring of the highest generation that is listed; no older one will do, since it may have been revoked.

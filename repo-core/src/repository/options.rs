@@ -1,8 +1,8 @@
-//! How a repository is made, and which of its snapshots are looked at, one wish a call.
+//! How a repository is made and opened, and which of its snapshots are looked at, one wish a call.
 
 use std::path::PathBuf;
 
-use super::{InitOptions, SnapshotFilter};
+use super::{InitOptions, OpenOptions, SnapshotFilter};
 use crate::crypto::PasswordCost;
 use crate::format::config::ChunkerParameters;
 
@@ -39,6 +39,20 @@ impl InitOptions {
     /// What the first key slot is called, at most 214 bytes.
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
+        self
+    }
+}
+
+impl OpenOptions {
+    /// Every slot is tried, in the order of their ids.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Tries the slot whose id begins with these hexadecimal digits first: with many passwords that saves one Argon2
+    /// each. Without such a slot, or if it is not the secret's, the others are tried as ever.
+    pub fn key_hint(mut self, digits: impl Into<String>) -> Self {
+        self.key_hint = Some(digits.into());
         self
     }
 }

@@ -5,9 +5,9 @@ use zeroize::Zeroizing;
 use super::padding::padme;
 use crate::crypto::{Domain, Keys, ObjectKeys, SEAL_OVERHEAD, keyring_object, new_keyring_object};
 use crate::error::{Corruption, Error, Result};
-use crate::format::PAYLOAD_BYTES_MAX;
 use crate::format::header::{HEADER_LENGTH, Header, ObjectType};
 use crate::format::keyring::Purpose;
+use crate::format::{LARGE_PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::id::ObjectName;
 
 const LENGTH_BYTES: usize = 4;
@@ -74,9 +74,20 @@ fn associated_data(header: &[u8; HEADER_LENGTH], name: &str) -> Vec<u8> {
     [header, name.as_bytes()].concat()
 }
 
+/// Lists of packs are longer than anything else in a box.
+fn payload_bytes_max(object_type: ObjectType) -> usize {
+    match object_type {
+        ObjectType::Mark | ObjectType::Pending | ObjectType::Plan | ObjectType::Done | ObjectType::Damaged => {
+            LARGE_PAYLOAD_BYTES_MAX
+        }
+        _ => PAYLOAD_BYTES_MAX,
+    }
+}
+
 fn seal_under(header: &Header, keys: &ObjectKeys, name: &str, payload: &[u8]) -> Result<Vec<u8>> {
-    if payload.len() > PAYLOAD_BYTES_MAX {
-        return Err(Error::Limit { what: format!("{name}, in bytes,"), limit: PAYLOAD_BYTES_MAX as u64 });
+    let limit = payload_bytes_max(header.object_type);
+    if payload.len() > limit {
+        return Err(Error::Limit { what: format!("{name}, in bytes,"), limit: limit as u64 });
     }
     let header = header.encode();
     let plain_length = padme((LENGTH_BYTES + payload.len()) as u64) as usize;
@@ -103,7 +114,7 @@ fn open_under(
     if bytes.len() < overhead + LENGTH_BYTES {
         return Err(Corruption::Truncated);
     }
-    if bytes.len() > overhead + padme((LENGTH_BYTES + PAYLOAD_BYTES_MAX) as u64) as usize {
+    if bytes.len() > overhead + padme((LENGTH_BYTES + payload_bytes_max(object_type)) as u64) as usize {
         return Err(Corruption::OverLimit("object length"));
     }
     if !has_checksum(bytes) {

@@ -6,10 +6,10 @@ use super::pack::{FramePlace, ObjectBuilder, PackKeys};
 use crate::crypto::Keys;
 use crate::error::{Corruption, Error, Result};
 use crate::format::INDEX_BLOCK_BYTES_MAX;
-use crate::format::header::ObjectType;
+use crate::format::header::{Header, ObjectType};
 use crate::format::index::IndexBlock;
 use crate::format::keyring::Purpose;
-use crate::format::pack::ChunkRecord;
+use crate::format::pack::{ChunkRecord, Footer};
 use crate::frame::FrameCodec;
 use crate::id::{ChunkId, ChunkKind, IndexId, SnapshotId};
 
@@ -31,14 +31,15 @@ pub fn seal_index(keys: &Keys, writer: SnapshotId, counter: u64, blocks: &[Index
                 limit: INDEX_BLOCK_BYTES_MAX as u64,
             });
         }
-        object.push_frame(&mut codec, std::iter::once(block_record(block, raw.len())), &raw)?;
+        object.push_frame(&mut codec, std::iter::once(block_record(block, raw.len())), &raw, None)?;
     }
     let (hash, bytes, _) = object.finish()?;
     Ok((IndexId(hash), bytes))
 }
 
 /// Opens a whole index object, calling `each` for every block. Blocks before a damaged one were handed over already.
-pub fn open_index(keys: &Keys, bytes: &[u8], each: &mut dyn FnMut(IndexBlock)) -> Result<(), Corruption> {
+/// Its name is the caller's to verify.
+pub fn open_index(keys: &Keys, bytes: &[u8], each: &mut dyn FnMut(IndexBlock)) -> Result<(Header, Footer), Corruption> {
     let object = PackKeys::open_as(keys, Purpose::Index, ObjectType::Index, bytes)?;
     let footer = object.open_footer(bytes, bytes.len() as u64)?;
     if footer.chunks.len() != footer.frames.len() {
@@ -58,7 +59,7 @@ pub fn open_index(keys: &Keys, bytes: &[u8], each: &mut dyn FnMut(IndexBlock)) -
         }
         each(block);
     }
-    Ok(())
+    Ok((object.header, footer))
 }
 
 fn block_record(block: &IndexBlock, raw_length: usize) -> ChunkRecord {

@@ -6,20 +6,31 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::gc::{self, Cell};
 use super::writer::DurableTree;
-use crate::backend::{Backend, Put, Span};
+use crate::backend::{Backend, Put};
 use crate::crypto::{self, Keys};
-use crate::error::{BackendError, Error, Result};
+use crate::error::{BackendError, BackendErrorKind, Error, Result};
 use crate::format::header::ObjectType;
 use crate::format::keyring::Purpose;
 use crate::format::session;
 use crate::format::snapshot::SnapshotRecord;
 use crate::id::{Doubled, ObjectName, SnapshotId};
+use crate::mutants::mutant;
 use crate::platform::host;
 use crate::seal;
 
 /// How long other clients believe in a silent session.
 const LEASE_S: u32 = 72 * 3600;
+
+/// What a session is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionKind {
+    Backup = 0,
+    Copy = 1,
+    /// A snapshot under another name: retagged, pinned, brought back.
+    Retag = 2,
+}
 
 /// A registered writer. Dropped without [`publish`](Self::publish), it is removed if the store still answers.
 #[derive(Debug)]
@@ -27,24 +38,25 @@ pub struct Session {
     backend: Arc<dyn Backend>,
     keys: Arc<Keys>,
     id: SnapshotId,
+    /// Removed when dropped.
     open: bool,
 }
 
 impl Session {
     /// Registers a writer under a fresh name.
-    pub fn register(backend: &Arc<dyn Backend>, keys: &Arc<Keys>, program: &str) -> Result<Self> {
+    pub fn register(backend: &Arc<dyn Backend>, keys: &Arc<Keys>, kind: SessionKind, program: &str) -> Result<Self> {
         let started_ms = host::now_ns().max(0) as u64 / 1_000_000;
         let id = SnapshotId::new(started_ms, crypto::random()?);
         let record = session::Session {
             id,
-            kind: 0,
+            kind: kind as u8,
             started_ms,
             lease_s: LEASE_S,
             host: host::host_name(),
             boot: host::boot_id(),
             process: host::process_id(),
             program: program.to_owned(),
-            extensions: Vec::new(),
+            extensions: session::process_start_extension(host::process_start(host::process_id())),
         };
         let name = ObjectName::Session(id);
         let bytes = seal::seal_box(keys, Purpose::Session, ObjectType::Session, &name, &id.0, &record.encode())?;
@@ -62,6 +74,9 @@ impl Session {
 
     /// Publishes the snapshot: one `put_new`, from which on it exists. Only a durable tree can be published (invariant 1).
     /// `record.id` and `record.root` are set here.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] if the name is a tombstone: nothing was published, and never will be under this name.
     pub fn publish(mut self, tree: &DurableTree, mut record: SnapshotRecord) -> Result<SnapshotRecord> {
         record.id = self.id;
         record.root = tree.root();
@@ -71,17 +86,44 @@ impl Session {
         readable(&payload)?;
         let bytes: Bytes =
             seal::seal_box(&self.keys, Purpose::Snapshot, ObjectType::Snapshot, &name, &self.id.0, &payload)?.into();
-        match self.backend.put_new(&name, bytes.clone())? {
-            Put::Created => {}
-            Put::Exists(there) if there == bytes => {}
-            Put::Exists(_) => return Err(Error::Fenced),
-            Put::Unknown => self.confirm(&name, &bytes)?,
-        }
+        self.commit(&name, &bytes)?;
         // The snapshot exists. What fails from here on costs redundancy or tidiness only.
         let _ = self.backend.put_new(&ObjectName::SecondCopy(doubled), bytes);
         self.open = false;
-        let _ = self.backend.remove(&ObjectName::Session(self.id));
+        self.remove_session();
         Ok(record)
+    }
+
+    /// The one put that publishes. It is never sent twice: a first that lands late could bring back what was forgotten
+    /// since. A put without an answer is settled by taking the name oneself: then either it had landed, or it never will.
+    fn commit(&mut self, name: &ObjectName, bytes: &Bytes) -> Result<()> {
+        let lost = match self.backend.put_new(name, bytes.clone()) {
+            Ok(Put::Created) => return Ok(()),
+            Ok(Put::Exists(there)) if there == *bytes => return Ok(()),
+            Ok(Put::Exists(_)) => return Err(Error::Fenced),
+            // Nothing was written, and the place said so.
+            Err(error) if matches!(error.kind, BackendErrorKind::Full | BackendErrorKind::Denied) => {
+                return Err(error.into());
+            }
+            Ok(Put::Unknown) if mutant!("commit sent again after a lost answer") => {
+                return match self.backend.put_new(name, bytes.clone())? {
+                    Put::Exists(there) if there != *bytes => Err(Error::Fenced),
+                    _ => Ok(()),
+                };
+            }
+            Ok(Put::Unknown) => None,
+            Err(error) => Some(error),
+        };
+        // As long as nobody knows, the session stays: whoever reclaims space waits for it, or fences it.
+        self.open = false;
+        match gc::fence(self.backend.as_ref(), &self.keys, self.id, 0, self.id)? {
+            // An error that came with a landed put says that it may not last: not a success to build on.
+            Cell::Snapshot(_) => lost.map_or(Ok(()), |error| Err(error.into())),
+            Cell::Tombstone | Cell::Empty => {
+                self.open = true;
+                Err(lost.map_or(Error::Fenced, Error::from))
+            }
+        }
     }
 
     /// What [`publish`](Self::publish) would refuse, for those who want to know before the work is done.
@@ -89,19 +131,15 @@ impl Session {
         readable(&record.encode())
     }
 
-    /// After a lost answer: what is there decides.
-    fn confirm(&self, name: &ObjectName, bytes: &Bytes) -> Result<()> {
-        match self.backend.get(name, Span::All) {
-            Ok(there) if there == *bytes => Ok(()),
-            Ok(_) => Err(Error::Fenced),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Ends the session without a snapshot.
     pub fn give_up(mut self) -> Result<(), BackendError> {
         self.open = false;
         self.backend.remove(&ObjectName::Session(self.id)).map(drop)
+    }
+
+    /// A session left behind costs a note in `check`, and a fence when space is reclaimed.
+    fn remove_session(&self) {
+        let _ = self.backend.remove(&ObjectName::Session(self.id));
     }
 }
 
@@ -115,8 +153,8 @@ fn readable(payload: &[u8]) -> Result<()> {
 impl Drop for Session {
     fn drop(&mut self) {
         if self.open {
-            // An error or Ctrl-C ended the run. A session left behind costs a note in `check` and no more.
-            let _ = self.backend.remove(&ObjectName::Session(self.id));
+            // An error or Ctrl-C ended the run.
+            self.remove_session();
         }
     }
 }

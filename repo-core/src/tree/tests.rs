@@ -13,7 +13,7 @@ use crate::format::tree::{
 };
 use crate::pipeline;
 use crate::repository::{InitOptions, Repository};
-use crate::store::{Sealing, Session, Store, Writer, WriterOptions};
+use crate::store::{Sealing, Session, SessionKind, Store, Writer, WriterOptions};
 
 /// Counts what a builder stores, and keeps nothing.
 #[derive(Default)]
@@ -90,7 +90,7 @@ fn stored<T>(build: impl FnOnce(&mut dyn ChunkSink) -> T, look: impl FnOnce(&Sto
     let (secret, _) = Secret::generate_key().unwrap();
     let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::default()).unwrap();
     let store = repository.store().unwrap();
-    let session = Session::register(store.backend(), store.keys(), "test").unwrap();
+    let session = Session::register(store.backend(), store.keys(), SessionKind::Backup, "test").unwrap();
     let options = WriterOptions {
         threads: 2,
         level: 1,

@@ -1,6 +1,8 @@
 //! What a backup is compared with, and its place in its series. Provenance only: every snapshot is complete.
 
-use super::{BackupOptions, Mode};
+use std::collections::BTreeSet;
+
+use super::{Alike, BackupOptions, Mode};
 use crate::error::{Error, Result};
 use crate::format::snapshot::LineageRecord;
 use crate::id::SeriesId;
@@ -24,11 +26,16 @@ impl Lineage {
         let series = repository.inner.keys.series(&label(source, options));
         let known = repository.series(series)?;
         let newest = known.last();
+        let alike = match options.alike {
+            Some(alike) => Some(all_alike(repository, source, options, alike)?),
+            None => None,
+        };
+        let candidates = alike.as_ref().unwrap_or(&known);
         let parent = match &options.mode {
             Mode::Full => None,
-            Mode::Incremental => newest.cloned(),
+            Mode::Incremental => candidates.last().cloned(),
             Mode::Differential => {
-                known.iter().rev().find(|snapshot| snapshot.record.lineage == LineageRecord::Full).cloned()
+                candidates.iter().rev().find(|snapshot| snapshot.record.lineage == LineageRecord::Full).cloned()
             }
             Mode::Parent(id) => Some(repository.snapshot(&Selector::Id(id.to_string()), &SnapshotFilter::default())?),
         };
@@ -47,6 +54,24 @@ impl Lineage {
 }
 
 const LAST: Error = Error::Malformed("a snapshot with the last possible sequence number");
+
+/// The snapshots that have this in common with the backup, newest last.
+fn all_alike(
+    repository: &Repository,
+    source: &dyn Source,
+    options: &BackupOptions,
+    alike: Alike,
+) -> Result<Vec<Snapshot>> {
+    let sorted = |list: &[String]| BTreeSet::from_iter(list.iter().cloned());
+    let (paths, tags) = (BTreeSet::from_iter(source.paths()), sorted(&options.tags));
+    let mut snapshots = repository.snapshots(&SnapshotFilter::default())?.snapshots;
+    snapshots.retain(|Snapshot { record }| {
+        (!alike.host || record.host == options.host)
+            && (!alike.paths || BTreeSet::from_iter(record.paths.iter().cloned()) == paths)
+            && (!alike.tags || sorted(&record.tags) == tags)
+    });
+    Ok(snapshots)
+}
 
 /// Host and paths, or the name that the caller gave; unambiguous, since hosts and paths have no NUL.
 fn label(source: &dyn Source, options: &BackupOptions) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! How a backup is asked for, one wish a call: `BackupOptions::new().tag("nightly").full()`.
 
-use super::{BackupOptions, Mode};
+use super::{Alike, BackupOptions, Mode};
 use crate::id::SnapshotId;
 
 impl BackupOptions {
@@ -92,13 +92,15 @@ impl BackupOptions {
     }
 
     /// Takes a file with another inode number as unchanged if all else is as it was: for file systems that make
-    /// these numbers up.
+    /// these numbers up. A file that was replaced by another of the same size, mtime and ctime is then missed,
+    /// until a full backup reads it.
     pub fn ignore_inode(mut self) -> Self {
         self.ignore_inode = true;
         self
     }
 
-    /// Takes a file with another ctime as unchanged if all else is as it was.
+    /// Takes a file with another ctime as unchanged if all else is as it was. What changes a file and sets its mtime back
+    /// is then missed, until a full backup reads it: only ctime, which no program can set, tells of that.
     pub fn ignore_ctime(mut self) -> Self {
         self.ignore_ctime = true;
         self
@@ -117,7 +119,8 @@ impl BackupOptions {
         self
     }
 
-    /// The zstd level, 1 to 19, instead of the repository's. Frames of any level lie side by side.
+    /// The zstd level, 1 to 19, instead of the repository's; 0 compresses no data, and metadata as fast as can be. Frames
+    /// of any level lie side by side.
     pub fn level(mut self, level: i8) -> Self {
         self.level = Some(level);
         self
@@ -126,6 +129,53 @@ impl BackupOptions {
     /// A name for the series instead of host and paths: for a source whose paths differ from run to run.
     pub fn series(mut self, name: impl Into<String>) -> Self {
         self.series = Some(name.into());
+        self
+    }
+
+    /// Compares with the newest snapshot (or last full one) that has this in common with the new one, of whatever series.
+    /// Its place among its own series stays as it is.
+    pub fn alike(mut self, alike: Alike) -> Self {
+        self.alike = Some(alike);
+        self
+    }
+
+    /// Files read at once, 1 to 1024, instead of one for each of the repository's threads: more for places that answer
+    /// slowly, one for a disk whose head should not jump. Each takes 1 MiB of [`memory_bytes`](Self::memory_bytes); files
+    /// over 1 MiB are read one after another whatever this says.
+    pub fn read_threads(mut self, threads: usize) -> Self {
+        self.read_threads = Some(threads);
+        self
+    }
+
+    /// The mean size of new data packs, 1 to 128 MiB, instead of the repository's. Each sealing thread holds one and a
+    /// quarter of it in memory; above 1 GiB in all, fewer threads seal.
+    pub fn pack_data_bytes(mut self, bytes: u32) -> Self {
+        self.pack_data_bytes = Some(bytes);
+        self
+    }
+}
+
+impl Alike {
+    /// Any snapshot is alike.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Only those of the same host.
+    pub fn host(mut self) -> Self {
+        self.host = true;
+        self
+    }
+
+    /// Only those of the same paths.
+    pub fn paths(mut self) -> Self {
+        self.paths = true;
+        self
+    }
+
+    /// Only those with the same tags.
+    pub fn tags(mut self) -> Self {
+        self.tags = true;
         self
     }
 }

@@ -13,7 +13,7 @@ use crate::id::{ChunkId, ChunkKind, ObjectName, PackId, PackKind};
 use crate::pipeline::{self, lock};
 use crate::platform::host;
 use crate::progress::{Event, Progress};
-use crate::seal::{self, FramePlace, PackKeys};
+use crate::seal::{self, PackKeys};
 use crate::store::{ByPack, Index, Place, Store};
 
 /// A pack that is listed.
@@ -195,22 +195,9 @@ fn read_pack(store: &Store, pack: &Listed, level: CheckLevel, by_pack: &ByPack<'
     })
 }
 
-fn check_pack(store: &Store, listed: &Listed, bytes: &[u8], by_pack: &ByPack<'_>) -> Result<(), Corruption> {
-    if !seal::has_name(bytes, &listed.id.0) {
-        return Err(Corruption::Hash);
-    }
-    let pack = PackKeys::open(store.keys(), listed.kind, bytes)?;
-    let size = bytes.len() as u64;
-    let tail = PackKeys::tail_length(bytes, size)?.min(size) as usize;
-    let footer = pack.open_footer(&bytes[bytes.len() - tail..], size)?;
-    for (ordinal, record) in footer.frames.iter().enumerate() {
-        let (start, length) = (record.offset as usize, record.stored_length as usize);
-        let sealed = bytes.get(start..start + length).ok_or(Corruption::Truncated)?.to_vec();
-        let place = FramePlace { ordinal: ordinal as u32, record: *record };
-        let raw = store.with_codec(|codec| pack.open_frame(codec, place, sealed))?;
-        seal::verify_chunks(store.keys(), &raw, footer.chunks_of(ordinal))?;
-    }
-    match by_pack.places_of(&listed.id).all(|(kind, id, place)| agrees(&footer, kind, id, &place)) {
+fn check_pack(store: &Store, pack: &Listed, bytes: &[u8], by_pack: &ByPack<'_>) -> Result<(), Corruption> {
+    let (_, footer) = store.with_codec(|codec| seal::open_pack(store.keys(), pack.kind, &pack.id, bytes, codec))?;
+    match by_pack.places_of(&pack.id).all(|(kind, id, place)| agrees(&footer, kind, id, &place)) {
         true => Ok(()),
         false => Err(Corruption::Malformed("index entries for it that it denies")),
     }

@@ -8,12 +8,13 @@ use std::io;
 use std::path::Path;
 
 use super::plan::Folder;
-use super::{Lack, Run, add, local};
+use super::{Lack, RestoreOptions, Run, add, local};
 use crate::error::{Error, Result};
 use crate::format::tree::{Node, NodeKind, Xattrs, decode_xattrs};
 use crate::id::ChunkKind;
 use crate::pipeline::lock;
 use crate::platform::target::{self, Attributes, Directory, Identity, PROTECTING_FLAGS, Status};
+use crate::walk::filter::Patterns;
 
 /// The attribute by which a directory gives an ACL to what is made in it.
 pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
@@ -153,6 +154,7 @@ fn set_xattrs(run: &Run<'_>, subject: &Subject<'_>, lacking: &mut bool) -> Resul
     if subject.exact {
         for name in attributes.xattr_names().map_err(local(subject.path, "listing extended attributes"))? {
             if is_restored(&name)
+                && is_chosen(run.options, &name)
                 && !wanted.iter().any(|(wanted, _)| *wanted == name)
                 && let Err(error) = attributes.remove_xattr(&name)
             {
@@ -160,13 +162,23 @@ fn set_xattrs(run: &Run<'_>, subject: &Subject<'_>, lacking: &mut bool) -> Resul
             }
         }
     }
-    for (name, value) in wanted {
+    for (name, value) in wanted.iter().filter(|(name, _)| is_chosen(run.options, name)) {
         let has = subject.exact && attributes.xattr(name).is_ok_and(|there| there.as_ref() == Some(value));
         if !has && let Err(error) = attributes.set_xattr(name, value) {
             note(name, &error);
         }
     }
     Ok(())
+}
+
+/// Whether the attribute is to become as in the snapshot; the others are not looked at.
+fn is_chosen(options: &RestoreOptions, name: &[u8]) -> bool {
+    // A name is matched like that of an entry at the top.
+    let matches = |patterns: &Patterns| patterns.matches(&[b"/", name].concat());
+    match options.include_xattrs.is_empty() {
+        true => options.exclude_xattrs.is_empty() || !matches(&options.exclude_xattrs),
+        false => matches(&options.include_xattrs),
+    }
 }
 
 /// Whether an attribute that the snapshot has not is to go: not those that the system gives by itself (labels).

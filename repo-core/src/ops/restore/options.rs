@@ -64,6 +64,20 @@ impl RestoreOptions {
         self
     }
 
+    /// Only extended attributes (ACLs among them) whose name matches, such as `user.*`; others stay as they are in the
+    /// target. Not together with [`exclude_xattrs`](Self::exclude_xattrs).
+    pub fn include_xattrs(mut self, patterns: Patterns) -> Self {
+        self.include_xattrs = patterns;
+        self
+    }
+
+    /// No extended attribute whose name matches, such as `security.*`: it stays as it is in the target. Not together with
+    /// [`include_xattrs`](Self::include_xattrs).
+    pub fn exclude_xattrs(mut self, patterns: Patterns) -> Self {
+        self.exclude_xattrs = patterns;
+        self
+    }
+
     /// Makes no devices, fifos and sockets.
     pub fn without_special(mut self) -> Self {
         self.no_special = true;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Entry, Index, Place};
+use super::{Index, Place, Row};
 use crate::backend::{Backend, Span};
 use crate::crypto::Keys;
 use crate::id::{ChunkId, ChunkKind, ObjectName, PackId};
@@ -29,7 +29,7 @@ impl Index {
             let next = groups.len() as u32;
             group_of_row.push(*groups.entry(row.id).or_insert(next) as usize);
         }
-        let group_of = |entry: &Entry| group_of_row[self.frames[entry.frame as usize].0 as usize];
+        let group_of = |row: &Row| group_of_row[self.frames[row.frame as usize].0 as usize];
         let mut starts = vec![0; groups.len() + 1];
         self.entries.iter().for_each(|entry| starts[group_of(entry) + 1] += 1);
         for group in 1..starts.len() {
