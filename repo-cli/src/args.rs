@@ -165,6 +165,7 @@ pub enum Command {
     Ls(commands::ls::Ls),
     Restore(Box<commands::restore::Restore>),
     Check(commands::check::Check),
+    Repair(commands::repair::Repair),
     Cat(commands::cat::Cat),
     List(commands::list::List),
     Dump(commands::dump::Dump),

@@ -8,6 +8,7 @@ pub mod init;
 pub mod key;
 pub mod list;
 pub mod ls;
+pub mod repair;
 pub mod restore;
 pub mod snapshots;
 pub mod version;
@@ -25,6 +26,7 @@ pub fn run(command: Command, context: &Context) -> Outcome {
         Command::Ls(command) => command.run(context),
         Command::Restore(command) => command.run(context),
         Command::Check(command) => command.run(context),
+        Command::Repair(command) => command.run(context),
         Command::Cat(command) => command.run(context),
         Command::List(command) => command.run(context),
         Command::Dump(command) => command.run(context),

@@ -110,7 +110,7 @@ impl Context {
     }
 
     /// Makes a repository.
-    pub fn init(&self, new: &NewSecret, label: String) -> Outcome<Made> {
+    pub fn init(&self, new: &NewSecret, label: String, parity_percent: Option<u8>) -> Outcome<Made> {
         let backend = self.backend()?;
         // Before a new password is thought of.
         if backend.get(&ObjectName::Format, Span::All).is_ok() {
@@ -119,6 +119,7 @@ impl Context {
         let made = secrets::for_new_repository(&self.global, new)?;
         let mut options = InitOptions::default();
         options.label = label;
+        options.parity_percent = parity_percent;
         // Off is of a run alone: what a repository is made with is a level.
         if let Some(level @ 1..) = self.global.compression.level() {
             options.level = level;

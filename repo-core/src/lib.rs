@@ -44,8 +44,9 @@
 //!   options, then a [`Progress`]: [`init`](Repository::init), [`open`](Repository::open),
 //!   [`backup`](Repository::backup), [`restore`](Repository::restore), [`check`](Repository::check),
 //!   [`read`](Repository::read), [`list`](Repository::list), [`snapshots`](Repository::snapshots),
-//!   [`snapshot`](Repository::snapshot), [`describe_pack`](Repository::describe_pack) and
-//!   [`describe_index`](Repository::describe_index) for those who look closer, and key slots from [`add_key`](Repository::add_key) to
+//!   [`snapshot`](Repository::snapshot), [`repair_parity`](Repository::repair_parity),
+//!   [`describe_pack`](Repository::describe_pack) and [`describe_index`](Repository::describe_index) for those who look
+//!   closer, and key slots from [`add_key`](Repository::add_key) to
 //!   [`recovery_kit`](Repository::recovery_kit).
 //! - [`Backend`]: where objects lie. [`Local`] is a directory, [`Memory`] is gone with the process, [`Limited`] slows
 //!   another down; six promises make one of your own.
@@ -108,6 +109,7 @@ mod frame;
 mod id;
 mod mutants;
 mod ops;
+mod parity;
 mod pipeline;
 mod platform;
 mod progress;
@@ -133,6 +135,7 @@ pub use ops::backup::{Alike, BackupOptions, BackupReport, Mode};
 pub use ops::check::{CheckLevel, CheckOptions, CheckReport, Damage, Damaged, Loss, Subset, Touched, VerifiedPacks};
 pub use ops::prune::{PruneOptions, PruneReport, Unused, Writer};
 pub use ops::read::StoredFile;
+pub use ops::repair::parity::{ParityOptions, ParityReport, Unhealed};
 pub use ops::restore::{Overwrite, RestoreOptions, RestoreReport};
 pub use progress::{Action, Event, Progress, Silent};
 pub use repository::{
@@ -181,6 +184,9 @@ pub mod internals {
     #[cfg(feature = "mutants")]
     pub mod mutants {
         pub use crate::mutants::{activate, is_active};
+    }
+    pub mod parity {
+        pub use crate::parity::*;
     }
     pub mod pipeline {
         pub use crate::pipeline::*;

@@ -7,4 +7,5 @@ pub mod list;
 mod lookup;
 pub mod prune;
 pub mod read;
+pub mod repair;
 pub mod restore;

@@ -7,6 +7,7 @@ mod inspect;
 mod keys;
 mod open;
 mod options;
+mod parameters;
 mod snapshots;
 
 pub use describe::{ChunkDescription, FrameDescription, IndexDescription, IndexedPack, PackDescription};
@@ -64,6 +65,8 @@ pub struct InitOptions {
     pub frame_target_bytes: u32,
     /// zstd level, 1 to 19.
     pub level: i8,
+    /// Percent of parity that packs get, 0 to 100; `None`: what the place says.
+    pub parity_percent: Option<u8>,
     /// Of the first key slot.
     pub label: String,
 }
@@ -191,6 +194,7 @@ impl Default for InitOptions {
             },
             frame_target_bytes: 1 << 20,
             level: 3,
+            parity_percent: None,
             label: String::new(),
         }
     }

@@ -8,6 +8,7 @@ use crate::args::with_exit_codes;
 use crate::context::{Context, Made};
 use crate::exit::Outcome;
 use crate::names;
+use crate::numbers;
 use crate::secrets::NewSecret;
 
 /// Make a new, empty repository.
@@ -24,6 +25,9 @@ pub struct Init {
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
 
+    /// Percent of parity that packs get, 0 to 100, by which damaged ones can be brought back [default: 2 in a directory]
+    #[arg(long, value_name = "N", value_parser = numbers::parse_percent)]
+    parity: Option<u8>,
     /// Accepted for restic's scripts: there is one format, which no number of restic's means
     #[arg(long, value_name = "VERSION", hide_short_help = true, value_parser = ["stable", "latest", "1", "2"])]
     repository_version: Option<String>,
@@ -39,7 +43,7 @@ struct Initialized {
 impl Init {
     pub fn run(self, context: &Context) -> Outcome {
         let label = self.label.unwrap_or_else(default_label);
-        let made = context.init(&self.new, label)?;
+        let made = context.init(&self.new, label, self.parity)?;
         tell(context, &made)
     }
 }

@@ -6,6 +6,7 @@
 mod choice;
 mod options;
 mod packs;
+mod parity;
 mod report;
 mod touched;
 mod trees;
@@ -65,10 +66,12 @@ impl Repository {
             // (invariant 6).
             let snapshots = self.chosen(options, &mut findings, &mut report)?;
             progress.report(Event::Stage { name: "packs and index" });
+            let parity: Vec<_> = self.objects(Prefix::Parity)?.into_iter().map(|(name, _)| name).collect();
             let store = self.fresh_store()?;
             let view = store.view();
             let threads = self.inner.threads;
-            let run = Run { store: &store, view: &view, snapshots: &snapshots, threads, options, progress };
+            let run =
+                Run { store: &store, view: &view, snapshots: &snapshots, parity: &parity, threads, options, progress };
             run.check(&mut findings, &mut report)?;
             findings.finish(&mut report);
             Ok(report)
@@ -146,6 +149,8 @@ struct Run<'c> {
     store: &'c Store,
     view: &'c Index,
     snapshots: &'c [Snapshot],
+    /// The names of all parity objects, listed before the packs: a pack is written before its parity.
+    parity: &'c [ObjectName],
     threads: usize,
     options: &'c CheckOptions,
     progress: &'c dyn Progress,
@@ -156,6 +161,8 @@ impl Run<'_> {
         let level = self.options.level;
         let mut lost = Lost::default();
         packs::check_index(self.view, findings, &mut lost, &mut report.notes);
+        let is_listed = |pack: &PackId| self.view.report().listed_packs.contains_key(pack);
+        parity::note_orphans(self.parity, is_listed, &mut report.notes);
         let listed = packs::listed(self.view);
         report.packs = listed.len() as u64;
         report.chunks = self.view.chunk_count() as u64;
@@ -163,6 +170,10 @@ impl Run<'_> {
         // Which packs some snapshots refer to, their trees alone know; else packs come first, so that one walk through the
         // trees is enough even if some of them are damaged.
         let is_part = self.options.snapshots.is_some();
+        if level >= CheckLevel::Trees {
+            // Known damage is looked at, however shallow the rest.
+            self.read_whole(&self.view.damaged_packs().copied().collect(), findings, &mut lost)?;
+        }
         let mut walked = if is_part && level >= CheckLevel::Trees { Some(self.walk(&lost)?) } else { None };
         if level >= CheckLevel::Packs {
             let referred = walked.as_ref().and_then(|walked| walked.packs.as_ref());
@@ -223,7 +234,24 @@ impl Run<'_> {
         report.read_packs = readings.packs;
         report.read_bytes = readings.bytes;
         report.unread_packs = chosen.len() as u64 - readings.packs;
-        Ok(readings.name(findings, lost))
+        // They were taken in order, so those that were read are the first.
+        let read: HashSet<_> = chosen.iter().take(readings.packs as usize).map(|pack| pack.id).collect();
+        let more_is_lost = readings.name(findings, lost);
+        self.read_parity(&read, findings, report)?;
+        Ok(more_is_lost)
+    }
+
+    /// Parity objects of these packs, which cost a fraction of what the packs did.
+    fn read_parity(&self, packs: &HashSet<PackId>, findings: &mut Findings, report: &mut CheckReport) -> Result<()> {
+        let is_meant = |name: &&ObjectName| matches!(name, ObjectName::Parity(pack, _) if packs.contains(pack));
+        let names: Vec<_> = self.parity.iter().filter(is_meant).copied().collect();
+        let mut found = parity::Found::default();
+        parity::read_all(self.store.backend().as_ref(), &names, self.threads, self.progress, &mut found)?;
+        report.read_bytes += found.read_bytes;
+        for (name, error) in found.errors {
+            findings.add(Damaged::Object(name), error);
+        }
+        Ok(())
     }
 
     /// A chunk that could not be had from a pack that nobody complained of: the pack is read whole, so that it is named and
@@ -233,16 +261,24 @@ impl Run<'_> {
         if suspects.is_empty() {
             return Ok(());
         }
-        let mut packs = packs::listed(self.view);
-        packs.retain(|pack| suspects.contains(&pack.id));
-        let mut options = CheckOptions::new().level(CheckLevel::Data);
-        options.verified.clone_from(&self.options.verified);
-        options.time_ns = self.options.time_ns;
-        let readings = packs::read(self.store, self.view, &packs, self.threads, &options, self.progress)?;
-        if readings.name(findings, lost) {
+        if self.read_whole(&suspects, findings, lost)? {
             *walked = self.walk(lost)?;
         }
         Ok(())
+    }
+
+    /// Decodes these packs, whatever the level. `true`: more is lost than was known.
+    fn read_whole(&self, packs: &HashSet<PackId>, findings: &mut Findings, lost: &mut Lost) -> Result<bool> {
+        let mut listed = packs::listed(self.view);
+        listed.retain(|pack| packs.contains(&pack.id));
+        if listed.is_empty() {
+            return Ok(false);
+        }
+        let mut options = CheckOptions::new().level(CheckLevel::Data);
+        options.verified.clone_from(&self.options.verified);
+        options.time_ns = self.options.time_ns;
+        let readings = packs::read(self.store, self.view, &listed, self.threads, &options, self.progress)?;
+        Ok(readings.name(findings, lost))
     }
 
     /// Who needs what is missing.

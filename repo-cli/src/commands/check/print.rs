@@ -198,6 +198,7 @@ fn kind_of(name: &ObjectName) -> &'static str {
     match name {
         ObjectName::Pack(PackKind::Data, _) => "data pack",
         ObjectName::Pack(PackKind::Meta, _) => "meta pack",
+        ObjectName::Parity(..) => "parity",
         ObjectName::Index(_) => "index",
         ObjectName::Snapshot(_) => "snapshot",
         ObjectName::Session(_) => "session",
