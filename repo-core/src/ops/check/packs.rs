@@ -35,6 +35,11 @@ pub fn check_index(view: &Index, report: &mut CheckReport, damaged: &mut HashSet
         let name = ObjectName::Pack(row.kind, row.id);
         report.notes.push(format!("{name} is in no index; the next backup puts it there"));
     }
+    let mut written_off: Vec<_> = view.damaged_packs().filter(|pack| view.is_written_off(pack)).collect();
+    written_off.sort_unstable();
+    for pack in written_off {
+        report.notes.push(format!("pack {pack} is recorded as damaged; nothing relies on it, and it may be pruned"));
+    }
     report.notes.extend(loaded.foreign.iter().map(|name| format!("{name:?} is not an object of the repository")));
 }
 
@@ -53,6 +58,7 @@ pub fn read_all(
     });
     let mut packs: Vec<(PackId, PackKind, u64)> =
         view.report().listed_packs.iter().map(|(id, (kind, size))| (*id, *kind, *size)).collect();
+    packs.retain(|(id, ..)| !view.is_written_off(id));
     packs.sort_unstable();
     progress.report(Event::Total { files: packs.len() as u64, bytes: packs.iter().map(|pack| pack.2).sum() });
     let found = Mutex::new((Vec::new(), 0));

@@ -134,7 +134,10 @@ impl<'c> Trees<'c> {
         let is_stored = if self.damaged.is_empty() {
             self.view.contains(kind, id)
         } else {
-            self.view.places(kind, id).iter().any(|place| !self.damaged.contains(&place.pack))
+            self.view
+                .places(kind, id)
+                .iter()
+                .any(|place| !self.damaged.contains(&place.pack) && !self.view.has_lost(&place.pack, id))
         };
         if !is_stored {
             let problem = match self.view.places(kind, id).first() {
