@@ -21,6 +21,7 @@ use crate::format::index::{ChunkRow, FrameRow, IndexBlock, PackRow};
 use crate::format::keyring::Purpose;
 use crate::format::pack::{Footer, FrameRecord, TRAILER_LENGTH};
 use crate::id::{ChunkId, ChunkKind, IndexId, ObjectName, PackId, PackKind};
+use crate::mutants::mutant;
 use crate::seal::{self, FramePlace, PackKeys};
 
 /// One place of a chunk, in the numbers of its index.
@@ -130,7 +131,10 @@ impl Index {
     /// the tables of packs that are not fully indexed. A writer is registered before it loads what it will rely on.
     pub fn load(backend: &dyn Backend, keys: &Keys) -> Result<Self> {
         // First: a pack that is condemned after this was listed cannot be deleted before its cycle has seen this writer.
-        let mut index = Self { condemned: gc::condemned(backend, keys)?, ..Self::default() };
+        let mut index = Self::default();
+        if !mutant!("marks are read after the index") {
+            index.read_condemned(backend, keys)?;
+        }
         index.read_damage_records(backend, keys)?;
         let mut names = Vec::new();
         let foreign = &mut index.report.foreign;
@@ -151,7 +155,17 @@ impl Index {
             index.read_object(backend, keys, id, &mut loading)?;
         }
         index.adopt(backend, keys, &mut loading)?;
+        if mutant!("marks are read after the index") {
+            index.read_condemned(backend, keys)?;
+        }
         Ok(index)
+    }
+
+    fn read_condemned(&mut self, backend: &dyn Backend, keys: &Keys) -> Result<()> {
+        if !mutant!("marks are ignored") {
+            self.condemned = gc::condemned(backend, keys)?;
+        }
+        Ok(())
     }
 
     /// The packs that are there, with their sizes.
@@ -560,7 +574,7 @@ impl Index {
 
     /// The numbers of the frames that hold a chunk.
     pub fn frames_of(&self, kind: ChunkKind, id: &ChunkId) -> Vec<u32> {
-        let Some(first) = self.position(kind, id) else { return Vec::new() };
+        let Some(first) = self.number(kind, id) else { return Vec::new() };
         let more = self.duplicates.get(&first).map_or(&[][..], Vec::as_slice);
         std::iter::once(&first).chain(more).map(|position| self.entries[*position as usize].frame).collect()
     }
@@ -572,7 +586,7 @@ impl Index {
 
     /// Adds a chunk to a set of this index's; whether it was not in it, and `None` if it is stored nowhere.
     pub fn insert_into(&self, set: &mut ChunkSet, kind: ChunkKind, id: &ChunkId) -> Option<bool> {
-        let position = self.position(kind, id)? as usize;
+        let position = self.number(kind, id)? as usize;
         let (word, bit) = (position / 64, 1 << (position % 64));
         let is_new = set.bits[word] & bit == 0;
         set.bits[word] |= bit;
@@ -581,12 +595,7 @@ impl Index {
 
     /// Whether a chunk is in a set of this index's.
     pub fn is_in(&self, set: &ChunkSet, kind: ChunkKind, id: &ChunkId) -> bool {
-        self.position(kind, id).is_some_and(|position| set.bits[position as usize / 64] & 1 << (position % 64) != 0)
-    }
-
-    /// The position of a chunk's first place.
-    fn position(&self, kind: ChunkKind, id: &ChunkId) -> Option<u32> {
-        self.table.find(hash(id), |other| same(&self.entries[*other as usize], kind, id)).copied()
+        self.number(kind, id).is_some_and(|position| set.bits[position as usize / 64] & 1 << (position % 64) != 0)
     }
 
     /// Chunks with a place.
