@@ -4,7 +4,6 @@
 mod list;
 mod reach;
 mod read;
-mod references;
 mod write;
 
 #[cfg(test)]
@@ -13,7 +12,6 @@ mod tests;
 pub use list::{ContentBuilder, Extents, extents};
 pub use reach::reach;
 pub use read::{Nodes, find, nodes};
-pub use references::{Visitor, references};
 pub use write::TreeBuilder;
 
 use crate::error::Result;

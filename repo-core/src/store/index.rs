@@ -487,7 +487,7 @@ impl Index {
 
     /// The numbers of the frames that hold a chunk.
     pub fn frames_of(&self, kind: ChunkKind, id: &ChunkId) -> Vec<u32> {
-        let Some(first) = self.position(kind, id) else { return Vec::new() };
+        let Some(first) = self.number(kind, id) else { return Vec::new() };
         let more = self.duplicates.get(&first).map_or(&[][..], Vec::as_slice);
         std::iter::once(&first).chain(more).map(|position| self.entries[*position as usize].frame).collect()
     }
@@ -499,7 +499,7 @@ impl Index {
 
     /// Adds a chunk to a set of this index's; whether it was not in it, and `None` if it is stored nowhere.
     pub fn insert_into(&self, set: &mut ChunkSet, kind: ChunkKind, id: &ChunkId) -> Option<bool> {
-        let position = self.position(kind, id)? as usize;
+        let position = self.number(kind, id)? as usize;
         let (word, bit) = (position / 64, 1 << (position % 64));
         let is_new = set.bits[word] & bit == 0;
         set.bits[word] |= bit;
@@ -508,12 +508,7 @@ impl Index {
 
     /// Whether a chunk is in a set of this index's.
     pub fn is_in(&self, set: &ChunkSet, kind: ChunkKind, id: &ChunkId) -> bool {
-        self.position(kind, id).is_some_and(|position| set.bits[position as usize / 64] & 1 << (position % 64) != 0)
-    }
-
-    /// The position of a chunk's first place.
-    fn position(&self, kind: ChunkKind, id: &ChunkId) -> Option<u32> {
-        self.table.find(hash(id), |other| same(&self.entries[*other as usize], kind, id)).copied()
+        self.number(kind, id).is_some_and(|position| set.bits[position as usize / 64] & 1 << (position % 64) != 0)
     }
 
     /// Chunks with a place.
