@@ -2,16 +2,16 @@
 //! The bytes of their nodes are `format`'s business, keeping them the store's.
 
 mod list;
-mod reach;
 mod read;
+mod references;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
 pub use list::{ContentBuilder, Extents, extents};
-pub use reach::reach;
 pub use read::{Nodes, find, nodes};
+pub use references::{Visitor, references};
 pub use write::TreeBuilder;
 
 use crate::error::Result;

@@ -63,6 +63,11 @@ impl Keys {
         self.epochs.last().expect("from_keyring refuses a keyring without epochs")
     }
 
+    /// The epoch that new objects are of.
+    pub fn newest_epoch(&self) -> u32 {
+        self.newest().epoch
+    }
+
     /// A chunk's name.
     pub fn chunk_id(&self, kind: ChunkKind, plaintext: &[u8]) -> ChunkId {
         ChunkId(*blake3::keyed_hash(&self.ids[kind as usize], plaintext).as_bytes())

@@ -144,6 +144,11 @@ impl Repository {
     ) -> Result<()> {
         let mut found = parity::Found::default();
         parity::check_names(names, |pack| view.report().listed_packs.contains_key(pack), &mut found);
+        if self.config().parity_percent() > 0 {
+            // Listed again: the parity of the newest packs came after the first listing.
+            let names: Vec<_> = self.objects(Prefix::Parity)?.into_iter().map(|(name, _)| name).collect();
+            parity::check_packs(&names, view.report().listed_packs.keys(), &mut found);
+        }
         if options.read_data {
             parity::read_all(self.inner.backend.as_ref(), names, self.inner.threads, progress, &mut found)?;
         }

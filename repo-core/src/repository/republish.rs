@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::format::snapshot::SnapshotRecord;
 use crate::id::{ChunkId, ChunkKind, SnapshotId};
 use crate::progress::Progress;
-use crate::store::{ChunkSet, Index, Sealing, Session, SessionKind, Store, WriterOptions};
-use crate::tree;
+use crate::store::{Index, Sealing, Session, SessionKind, Store, WriterOptions};
+use crate::tree::{self, Visitor};
 
 /// Sessions that are open at once: each is an object, and all share one look at the index.
 const BATCH: usize = 64;
@@ -73,16 +73,25 @@ impl Repository {
             return Err(Error::NoSnapshot { selector: origin.short() });
         }
         if let Some(root) = record.root.tree.filter(|_| old == Old::Forgotten || seen.view.has_condemned()) {
-            let found = tree::reach(store, &root, &mut |kind, id| seen.visit(kind, id));
+            let found = tree::references(store, &root, seen);
             if found.is_err() {
                 // What was met was not looked below in full: the next tree that shares it must be.
-                seen.found = seen.view.empty_set();
+                seen.bits.fill(0);
             }
             found?;
         }
         record.origin = Some(origin);
         let tree = Sealing::new(store, session.id(), self.nothing_to_seal()).finish(record.root, seen.view)?;
         Ok(Snapshot { record: session.publish(&tree, record)? })
+    }
+
+    /// Whether a writer that was registered before `view` was loaded may rely on all that is below `root`.
+    ///
+    /// # Errors
+    /// [`Error::ChunkLost`] for the first chunk that it may not rely on.
+    pub(crate) fn require(&self, store: &Store, root: &ChunkId, progress: &dyn Progress) -> Result<()> {
+        let view = store.view();
+        tree::references(store, root, &mut Seen::new(&view, progress))
     }
 
     fn nothing_to_seal(&self) -> WriterOptions {
@@ -104,25 +113,30 @@ impl Repository {
 /// The chunks that were found where a writer may rely on them, with all that is below them.
 struct Seen<'v> {
     view: &'v Index,
-    found: ChunkSet,
+    /// A bit a chunk, by its number in the index.
+    bits: Vec<u64>,
     progress: &'v dyn Progress,
 }
 
 impl<'v> Seen<'v> {
     fn new(view: &'v Index, progress: &'v dyn Progress) -> Self {
-        Self { view, found: view.empty_set(), progress }
+        Self { view, bits: vec![0; view.number_count().div_ceil(64)], progress }
     }
+}
 
-    /// Looks for one chunk; whether it was not met before.
-    fn visit(&mut self, kind: ChunkKind, id: &ChunkId) -> Result<bool> {
+impl Visitor for Seen<'_> {
+    fn meet(&mut self, kind: ChunkKind, id: &ChunkId) -> Result<bool> {
         if self.progress.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let is_new = match self.view.contains(kind, id) {
-            true => self.view.insert_into(&mut self.found, kind, id),
-            false => None,
+        let number = self.view.number(kind, id).filter(|_| self.view.contains(kind, id));
+        let Some(number) = number else {
+            let problem = "it is in no pack that may still be used".to_owned();
+            return Err(Error::ChunkLost { id: *id, problem });
         };
-        is_new
-            .ok_or_else(|| Error::ChunkLost { id: *id, problem: "it is in no pack that may still be used".to_owned() })
+        let (word, bit) = (&mut self.bits[number as usize / 64], 1 << (number % 64));
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        Ok(is_new)
     }
 }

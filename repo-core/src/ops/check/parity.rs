@@ -1,5 +1,6 @@
 //! Parity objects: each against its own hashes, and against the list of packs. The packs' bytes are `packs`' business.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 
 use rayon::prelude::*;
@@ -33,6 +34,25 @@ pub fn check_names(names: &[ObjectName], is_listed: impl Fn(&PackId) -> bool, fo
                 .push(format!("{} parity objects are of packs that are not there, as {name} is", orphaned.len()));
         }
     }
+}
+
+/// Notes packs that have none, where they should: a client wrote them that knows nothing of parity, or the percentage was
+/// raised since.
+pub fn check_packs<'p>(names: &[ObjectName], packs: impl Iterator<Item = &'p PackId>, found: &mut Found) {
+    let have: HashSet<PackId> = names.iter().filter_map(pack_of).collect();
+    let mut lacking = packs.filter(|pack| !have.contains(*pack));
+    if let Some(first) = lacking.next() {
+        match lacking.count() {
+            0 => found.notes.push(format!("pack {first} has no parity; a repair of parity gives it")),
+            more => {
+                found.notes.push(format!("{} packs have no parity, as {first}; a repair of parity gives it", more + 1));
+            }
+        }
+    }
+}
+
+fn pack_of(name: &ObjectName) -> Option<PackId> {
+    if let ObjectName::Parity(pack, _) = name { Some(*pack) } else { None }
 }
 
 /// Reads every parity object.

@@ -6,7 +6,7 @@ use crate::id::{ChunkId, ChunkKind, SnapshotId};
 use crate::progress::Progress;
 use crate::repository::{Repository, Snapshot};
 use crate::store::Index;
-use crate::tree;
+use crate::tree::{self, Visitor};
 
 /// What space comes back when packs are pruned and the windows are over. In stored bytes: a chunk's part of its frame.
 #[derive(Debug, Default)]
@@ -44,11 +44,7 @@ impl Repository {
         for (snapshot, owner) in all {
             owners.at = owner;
             if let Some(root) = &snapshot.record.root.tree {
-                match tree::reach(&store, root, &mut |kind, id| owners.visit(kind, id)) {
-                    Ok(()) => {}
-                    Err(error @ (Error::Backend(_) | Error::Cancelled)) => return Err(error),
-                    Err(error) => owners.problems.push(error),
-                }
+                tree::references(&store, root, &mut owners)?;
             }
         }
         let mut by_owner = vec![0u64; usize::from(u16::MAX) + 1];
@@ -76,9 +72,9 @@ struct Owners<'v> {
     problems: Vec<Error>,
 }
 
-impl Owners<'_> {
+impl Visitor for Owners<'_> {
     /// A subtree is entered when it is met first, and once more when it turns out to be shared; never again after that.
-    fn visit(&mut self, kind: ChunkKind, id: &ChunkId) -> Result<bool> {
+    fn meet(&mut self, kind: ChunkKind, id: &ChunkId) -> Result<bool> {
         if self.progress.is_cancelled() {
             return Err(Error::Cancelled);
         }
@@ -94,5 +90,10 @@ impl Owners<'_> {
             _ => SEVERAL,
         };
         Ok(std::mem::replace(owner, now) != now)
+    }
+
+    fn lost(&mut self, error: Error) -> Result<()> {
+        self.problems.push(error);
+        Ok(())
     }
 }

@@ -19,7 +19,7 @@ use crate::ops::tag::TagOptions;
 use crate::platform::host;
 use crate::progress::Silent;
 use crate::repository::{InitOptions, Repository, Selector, Snapshot, SnapshotFilter};
-use crate::tree;
+use crate::tree::{self, Visitor};
 use crate::walk::reader::ReaderSource;
 
 const DAY_NS: i64 = 24 * 3600 * 1_000_000_000;
@@ -160,18 +160,25 @@ fn a_snapshot_that_cannot_be_read_stays_and_is_named() {
 
 // ------------------------------------------------------------------------------------------------- what it frees
 
+/// Every reference of a tree, however often it is shared.
+#[derive(Default)]
+struct All(BTreeSet<(ChunkKind, ChunkId)>);
+
+impl Visitor for All {
+    fn meet(&mut self, kind: ChunkKind, id: &ChunkId) -> Result<bool> {
+        self.0.insert((kind, *id));
+        Ok(true)
+    }
+}
+
 impl Bench {
     fn references(&self, snapshot: &Snapshot) -> BTreeSet<(ChunkKind, ChunkId)> {
         let store = self.repository.store().unwrap();
-        let mut all = BTreeSet::new();
+        let mut all = All::default();
         if let Some(root) = &snapshot.record.root.tree {
-            let visit = &mut |kind, id: &ChunkId| {
-                all.insert((kind, *id));
-                Ok(true)
-            };
-            tree::reach(&store, root, visit).unwrap();
+            tree::references(&store, root, &mut all).unwrap();
         }
-        all
+        all.0
     }
 
     /// The same answer from whole sets, one a snapshot.

@@ -240,3 +240,89 @@ fn a_cycle_that_was_cut_off_after_any_step_is_continued() {
         assert_eq!(place.names(Prefix::Snapshots).len(), 1);
     }
 }
+
+/// A backend that fences whoever is about to publish, once, and says what it does to the packs then.
+#[derive(Debug)]
+struct Fencing {
+    inner: Arc<Memory>,
+    repository: std::sync::Mutex<Option<Repository>>,
+    /// Whether everything that no snapshot refers to is reclaimed at that moment.
+    reclaims: bool,
+}
+
+impl Backend for Fencing {
+    fn place(&self) -> String {
+        "fencing".into()
+    }
+    fn prepare(&self) -> Result<(), crate::error::BackendError> {
+        Ok(())
+    }
+    fn put_new(
+        &self,
+        name: &ObjectName,
+        bytes: bytes::Bytes,
+    ) -> Result<crate::backend::Put, crate::error::BackendError> {
+        if let ObjectName::Snapshot(id) = name
+            && let Some(repository) = self.repository.lock().unwrap().take()
+        {
+            let inner = &repository.inner;
+            crate::store::gc::fence(self.inner.as_ref(), &inner.keys, *id, 1, SnapshotId([9; 16])).unwrap();
+            if self.reclaims {
+                self.inner.remove(&ObjectName::Session(*id)).unwrap();
+                let report = repository.prune(&all().fence_idle(Duration::ZERO), &Silent).unwrap();
+                assert!(report.deleted_packs > 0, "{report:?}");
+            }
+        }
+        self.inner.put_new(name, bytes)
+    }
+    fn get(&self, name: &ObjectName, span: crate::backend::Span) -> Result<bytes::Bytes, crate::error::BackendError> {
+        self.inner.get(name, span)
+    }
+    fn list(
+        &self,
+        prefix: Prefix,
+        each: &mut dyn FnMut(crate::backend::Listed) -> std::ops::ControlFlow<()>,
+    ) -> Result<(), crate::error::BackendError> {
+        self.inner.list(prefix, each)
+    }
+    fn remove(&self, name: &ObjectName) -> Result<crate::backend::Removal, crate::error::BackendError> {
+        self.inner.remove(name)
+    }
+    fn capabilities(&self) -> crate::backend::Capabilities {
+        self.inner.capabilities()
+    }
+}
+
+/// A repository on `Fencing`, with another handle on the same objects for the fence.
+fn fencing(reclaims: bool) -> (Arc<Memory>, Repository) {
+    let memory = Arc::new(Memory::new());
+    let (secret, _) = crate::crypto::Secret::generate_key().unwrap();
+    let other = Repository::init(memory.clone(), &secret, &InitOptions::new()).unwrap().with_threads(1);
+    let backend = Arc::new(Fencing { inner: memory.clone(), repository: Some(other).into(), reclaims });
+    (memory, Repository::open(backend, &secret).unwrap().with_threads(1))
+}
+
+#[test]
+fn a_fenced_backup_publishes_under_another_name_without_uploading_again() {
+    let (memory, repository) = fencing(false);
+    let source = ReaderSource::new("/a".as_ref(), std::io::Cursor::new(noise(1, 2 << 20)));
+    let report = repository.backup(&source, &BackupOptions::new(), &Silent).unwrap();
+    assert!(report.snapshot.is_some());
+    assert_eq!(repository.snapshot_ids().unwrap().len(), 2, "the fence and the snapshot");
+    let packs = repository.objects(Prefix::Packs(crate::id::PackKind::Data)).unwrap();
+    assert_eq!(packs.len(), 1, "a stream is read once, and what it gave is still there");
+    assert!(repository.check(&CheckOptions::new().read_data(), &Silent).unwrap().is_whole());
+    assert_eq!(repository.snapshots(&Default::default()).unwrap().snapshots.len(), 1);
+    assert_eq!(repository.objects(Prefix::Sessions).unwrap(), []);
+    drop(memory);
+}
+
+#[test]
+fn a_fenced_stream_whose_packs_were_reclaimed_publishes_nothing() {
+    let (_memory, repository) = fencing(true);
+    let source = ReaderSource::new("/a".as_ref(), std::io::Cursor::new(noise(1, 2 << 20)));
+    let refused = repository.backup(&source, &BackupOptions::new(), &Silent);
+    assert!(matches!(refused, Err(Error::Fenced)), "{refused:?}");
+    assert!(repository.snapshots(&Default::default()).unwrap().snapshots.is_empty());
+    assert!(repository.check(&CheckOptions::new().read_data(), &Silent).unwrap().is_whole());
+}
