@@ -118,6 +118,8 @@ mod seal;
 mod store;
 mod tree;
 mod walk;
+#[cfg(feature = "internals")]
+mod world;
 
 pub use bytes::Bytes;
 
@@ -133,10 +135,17 @@ pub use id::{
 };
 pub use ops::backup::{Alike, BackupOptions, BackupReport, Mode};
 pub use ops::check::{CheckOptions, CheckReport};
+pub use ops::forget::calendar::{CalendarSpan, NotASpan, Period};
+pub use ops::forget::freed::Freed;
+pub use ops::forget::group::{GroupBy, GroupKey};
+pub use ops::forget::guard::{Guard, Uncounted};
+pub use ops::forget::plan::{ForgetGroup, ForgetOptions, ForgetPlan, ForgetReport};
+pub use ops::forget::policy::{Candidate, Count, Decision, Policy, Reason, Zone};
 pub use ops::prune::{PruneOptions, PruneReport, Unused, Writer};
 pub use ops::read::StoredFile;
 pub use ops::repair::parity::{ParityOptions, ParityReport, Unhealed};
 pub use ops::restore::{Overwrite, RestoreOptions, RestoreReport};
+pub use ops::tag::{ForgottenSnapshot, TagOptions, TagReport};
 pub use progress::{Action, Event, Progress, Silent};
 pub use repository::{
     ChunkDescription, FrameDescription, IndexDescription, IndexedPack, InitOptions, KeyInfo, KeyKind, OpenOptions,
@@ -210,5 +219,8 @@ pub mod internals {
     }
     pub mod walk {
         pub use crate::walk::*;
+    }
+    pub mod world {
+        pub use crate::world::*;
     }
 }

@@ -8,7 +8,12 @@ mod keys;
 mod open;
 mod options;
 mod parameters;
+mod republish;
 mod snapshots;
+mod witness;
+
+pub(crate) use republish::Old;
+pub(crate) use witness::Witness;
 
 pub use describe::{ChunkDescription, FrameDescription, IndexDescription, IndexedPack, PackDescription};
 
