@@ -8,6 +8,7 @@ mod commands;
 mod context;
 mod exit;
 mod grouping;
+mod interrupt;
 mod json;
 mod names;
 mod numbers;

@@ -144,12 +144,12 @@ impl Output {
     /// Replaces the status by these lines, each cut to the terminal's width.
     pub fn status(&self, lines: &[String]) {
         let width = terminal_columns().saturating_sub(1);
-        let text: Vec<_> = lines.iter().map(|line| cut(line, width)).collect();
+        let text: Vec<_> = lines.iter().map(|line| fitting(line, width)).collect();
         let mut state = self.lock();
-        state.erase_status();
+        // In one write: a terminal that shows the half of it flickers.
+        let text = state.erasure() + &text.join("\n");
         state.status_lines = lines.len();
-        let mut error = io::stderr();
-        write!(error, "{}", text.join("\n")).and_then(|()| error.flush()).ok();
+        io::stderr().write_all(text.as_bytes()).ok();
     }
 
     /// Takes the status away.
@@ -164,15 +164,18 @@ impl Output {
 
 impl State {
     fn erase_status(&mut self) {
-        if self.status_lines == 0 {
-            return;
+        if self.status_lines > 0 {
+            io::stderr().write_all(self.erasure().as_bytes()).ok();
         }
-        let up = match self.status_lines {
-            1 => String::new(),
-            lines => format!("\x1b[{}A", lines - 1),
-        };
-        write!(io::stderr(), "\r{up}\x1b[J").ok();
-        self.status_lines = 0;
+    }
+
+    /// What takes the status away, once written.
+    fn erasure(&mut self) -> String {
+        match std::mem::take(&mut self.status_lines) {
+            0 => String::new(),
+            1 => "\r\x1b[J".to_owned(),
+            lines => format!("\r\x1b[{}A\x1b[J", lines - 1),
+        }
     }
 }
 
@@ -186,6 +189,18 @@ fn cut(text: &str, width: usize) -> String {
         return text.to_owned();
     }
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// As much of the text as surely stands in one line of this width, the last letter telling that there was more. A line
+/// that the terminal broke in two could not be erased. Letters from U+1100 on may be two columns wide.
+fn fitting(text: &str, width: usize) -> String {
+    let columns = |letter: char| if letter < '\u{1100}' { 1 } else { 2 };
+    if text.chars().map(columns).sum::<usize>() <= width {
+        return text.to_owned();
+    }
+    let mut left = width.saturating_sub(1);
+    let fits = |letter: &char| left.checked_sub(columns(*letter)).inspect(|rest| left = *rest).is_some();
+    text.chars().take_while(fits).chain(['…']).collect()
 }
 
 /// A table: a heading, a rule, rows whose cells may have several lines, columns two blanks apart.
@@ -264,5 +279,23 @@ mod tests {
         assert_eq!(table.widths(Some(30)), [8, 14, 4]);
         assert_eq!(table.widths(Some(10)), [8, 8, 4], "never narrower than its heading or eight letters");
         assert_eq!(cut("/a/very/long", 8), "/a/very…");
+    }
+
+    #[test]
+    fn a_status_line_never_needs_a_second_one() {
+        assert_eq!(fitting("/a/very/long", 12), "/a/very/long");
+        assert_eq!(fitting("/a/very/long", 8), "/a/very…");
+        assert_eq!(fitting("/日本語", 7), "/日本語");
+        assert_eq!(fitting("/日本語", 6), "/日本…");
+        assert_eq!(fitting("/日本語", 5), "/日…");
+    }
+
+    #[test]
+    fn erasing_goes_up_as_many_lines_as_there_are_above_and_only_once() {
+        let mut state = State { out: BufWriter::new(io::stdout()), status_lines: 3 };
+        assert_eq!(state.erasure(), "\r\x1b[2A\x1b[J");
+        assert_eq!(state.erasure(), "");
+        state.status_lines = 1;
+        assert_eq!(state.erasure(), "\r\x1b[J");
     }
 }

@@ -2,21 +2,32 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use repo_core::{Action, Event, Progress};
+use repo_core::{Action, Event, Progress, Source};
 use serde::Serialize;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::exit::{Failure, Outcome};
+use crate::interrupt;
 use crate::json;
 use crate::names;
 use crate::numbers::{self, share};
 use crate::output::Output;
 
+mod line;
+mod scan;
+
+use line::{Moment, Total};
+use scan::Scan;
+
 /// Ten times a second is as often as an eye, or a script, can follow.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long the status may stand still while nothing happens.
+const TICK: Duration = Duration::from_millis(250);
 
 /// Names shown at once: more push the screen up.
 const NAMES_MAX: usize = 4;
@@ -38,6 +49,7 @@ pub struct Reporter<'o> {
     /// Set by a signal, or by a source that failed.
     stop: Arc<AtomicBool>,
     counts: Counts,
+    scan: OnceLock<Scan>,
     current: Mutex<Current>,
 }
 
@@ -65,15 +77,10 @@ struct Current {
 impl<'o> Reporter<'o> {
     /// From now on Ctrl-C and TERM are an answer to [`Progress::is_cancelled`]; a second one ends the program at once.
     pub fn new(output: &'o Output, task: Task) -> Outcome<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            // In this order: the first signal finds the flag unset and sets it, the second finds it set.
-            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
-                .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
-                .map_err(|error| Failure::told(format!("listening for Ctrl-C: {error}")))?;
-        }
+        let stop = interrupt::stop_flag().map_err(|error| Failure::told(format!("listening for Ctrl-C: {error}")))?;
         let current = Mutex::new(Current { paths: Vec::new(), stage: "", shown: None });
-        Ok(Self { output, task, started: Instant::now(), stop, counts: Counts::default(), current })
+        let (counts, scan) = (Counts::default(), OnceLock::new());
+        Ok(Self { output, task, started: Instant::now(), stop, counts, scan, current })
     }
 
     /// The flag that ends the verb: for a source that cannot go on.
@@ -86,9 +93,37 @@ impl<'o> Reporter<'o> {
         self.started.elapsed()
     }
 
-    /// Takes the status line away; results come now.
-    pub fn finish(&self) {
+    /// Counts what a source holds, beside the verb and until it ends, for a status line with a total.
+    pub fn scan(&self, source: Box<dyn Source>) {
+        self.scan.get_or_init(|| Scan::start(source, self.stop_flag()));
+    }
+
+    /// Runs the verb. Meanwhile the status line is drawn also when nothing happens; afterwards it is gone, and
+    /// results may come.
+    pub fn watch<T>(&mut self, verb: impl FnOnce(&Self) -> T) -> T {
+        let result = match self.output.has_status() {
+            true => self.ticking(verb),
+            false => verb(self),
+        };
+        self.scan.take();
         self.output.clear_status();
+        result
+    }
+
+    fn ticking<T>(&self, verb: impl FnOnce(&Self) -> T) -> T {
+        // Ends the ticking when it is dropped, at once and whatever becomes of the verb.
+        let (under_way, ended) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            let tick = move || {
+                while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                    self.show();
+                }
+            };
+            // Without it the line is drawn when something happens.
+            thread::Builder::new().name("status".to_owned()).spawn_scoped(scope, tick).ok();
+            let _under_way = under_way;
+            verb(self)
+        })
     }
 
     fn started(&self, path: &Path) {
@@ -200,40 +235,22 @@ impl<'o> Reporter<'o> {
         self.counts.bytes.load(Relaxed) + unread
     }
 
-    /// By the mean speed so far; not before there is one.
-    fn remaining(&self, done: f64) -> Option<Duration> {
-        let elapsed = self.elapsed();
-        (done > 0.001 && elapsed > Duration::from_secs(1))
-            .then(|| Duration::try_from_secs_f64(elapsed.as_secs_f64() * (1.0 - done) / done).ok())
-            .flatten()
+    /// What the scan found; before that, and where there is none, what the verb told.
+    fn total(&self) -> Option<Total> {
+        let (files, bytes) = (self.counts.total_files.load(Relaxed), self.counts.total_bytes.load(Relaxed));
+        let told = (files > 0 || bytes > 0).then_some(Total { files, bytes });
+        self.scan.get().and_then(Scan::total).or(told)
     }
 
     fn show_lines(&self, paths: &[Vec<u8>], stage: &str) {
-        let (files, bytes) = (self.counts.files.load(Relaxed), self.bytes_done());
-        let (total_files, total_bytes) = (self.counts.total_files.load(Relaxed), self.counts.total_bytes.load(Relaxed));
-        let elapsed = numbers::duration(self.elapsed());
-        let mut line = format!("[{elapsed}]");
-        let done = share(bytes, total_bytes);
-        if total_bytes > 0 {
-            line += &format!(" {:.2}%", done * 100.0);
-        }
-        if !stage.is_empty() {
-            line += &format!("  {stage}:");
-        }
-        // A check goes through packs, not through files.
-        let counted = |files: u64, bytes: u64| match self.task {
-            Task::Check => numbers::size(bytes),
-            _ => format!("{} {}", numbers::count(files, "file"), numbers::size(bytes)),
+        let moment = Moment {
+            elapsed: self.elapsed(),
+            done: Total { files: self.counts.files.load(Relaxed), bytes: self.bytes_done() },
+            moved_bytes: self.counts.bytes.load(Relaxed),
+            total: self.total(),
+            problems: self.counts.problems.load(Relaxed),
         };
-        line += &format!("  {}", counted(files, bytes));
-        if total_bytes > 0 {
-            line += &format!(", total {}", counted(total_files, total_bytes));
-        }
-        line += &format!(", {}", numbers::count(self.counts.problems.load(Relaxed), "error"));
-        if let Some(remaining) = self.remaining(done) {
-            line += &format!(" ETA {}", numbers::duration(remaining));
-        }
-        let mut lines = vec![line];
+        let mut lines = vec![moment.line(self.task, stage)];
         lines.extend(paths.iter().map(|path| names::shown(path).into_owned()));
         self.output.status(&lines);
     }
@@ -262,7 +279,7 @@ impl<'o> Reporter<'o> {
             Task::Backup | Task::Check => self.output.json_now(&Status {
                 message_type: "status",
                 seconds_elapsed,
-                seconds_remaining: self.remaining(percent_done).map_or(0, |remaining| remaining.as_secs()),
+                seconds_remaining: line::remaining(self.elapsed(), percent_done).map_or(0, |left| left.as_secs()),
                 percent_done,
                 total_files,
                 files_done: files,

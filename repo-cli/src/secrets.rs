@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::args::Global;
 use crate::exit::{Failure, Outcome};
+use crate::interrupt;
 use crate::names;
 
 /// How often a person may mistype a password.
@@ -245,25 +246,35 @@ fn run(command: &str) -> Outcome<Zeroizing<Vec<u8>>> {
 }
 
 fn ask(prompt: &str) -> Outcome<Zeroizing<Vec<u8>>> {
-    let password = rpassword::prompt_password(prompt).map_err(|_| {
-        Failure::with_hint(
+    let answer = interrupt::while_asking(|| rpassword::prompt_password(prompt));
+    let password = answer.map_err(|error| match error.kind() {
+        io::ErrorKind::Interrupted => Failure::Interrupted("no password was entered".to_owned()),
+        io::ErrorKind::UnexpectedEof => Failure::told("no password was entered"),
+        _ => Failure::with_hint(
             "no password is given, and there is no terminal to ask for one",
             "use --password-file, --password-command, --key-file or ICECORE_PASSWORD",
-        )
+        ),
     })?;
     Ok(Zeroizing::new(password.into_bytes()))
 }
 
+/// A new password, typed twice alike. A slip is no reason to begin the whole command again.
 fn ask_twice(prompt: &str) -> Outcome<Secret> {
-    for _ in 0..TRIES {
+    let mut slip = "";
+    for left in (0..TRIES).rev() {
         let first = ask(prompt)?;
-        checked(&first)?;
-        if *first == *ask("enter password again: ")? {
+        slip = if first.is_empty() {
+            "the password is empty"
+        } else if *first != *ask("enter password again: ")? {
+            "the passwords differ"
+        } else {
             return Ok(Secret::password(first.as_slice()));
+        };
+        if left > 0 {
+            eprintln!("{slip}; try again");
         }
-        eprintln!("the two differ; try again");
     }
-    Err(Failure::told("the passwords differ"))
+    Err(Failure::with_hint(slip, "nothing was stored; `--new-key-file` makes a key that no one must remember"))
 }
 
 #[cfg(test)]

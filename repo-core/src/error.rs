@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::id::{ChunkId, ObjectName};
+use crate::id::{ChunkId, ObjectName, SnapshotId};
 
 /// The library's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -127,6 +127,14 @@ pub enum Error {
     /// Another client fenced this session; nothing was published.
     #[error("the session was ended by another client; run the command again")]
     Fenced,
+    /// Snapshots that the last prune kept are gone, and nobody forgot them: nothing is deleted on that ground.
+    #[error("{count} snapshots that the last prune kept are gone without having been forgotten, {first} among them")]
+    SnapshotsVanished {
+        /// How many.
+        count: usize,
+        /// One of them.
+        first: SnapshotId,
+    },
     /// [`Progress::is_cancelled`](crate::Progress::is_cancelled) said so.
     #[error("interrupted")]
     Cancelled,

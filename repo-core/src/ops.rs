@@ -6,5 +6,6 @@ pub mod check;
 pub mod copy;
 pub mod list;
 mod lookup;
+pub mod prune;
 pub mod read;
 pub mod restore;

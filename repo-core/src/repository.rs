@@ -11,6 +11,8 @@ mod snapshots;
 
 pub use describe::{ChunkDescription, FrameDescription, IndexDescription, IndexedPack, PackDescription};
 
+pub(crate) use snapshots::Published;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;

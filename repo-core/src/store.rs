@@ -1,12 +1,14 @@
 //! Chunks in, chunks out. Knows nothing of paths, nor of what a snapshot means.
 
+mod compact;
 mod frames;
 pub mod gc;
 mod index;
 mod session;
 mod writer;
 
-pub use index::{Index, Place};
+pub use compact::compact;
+pub use index::{ChunkSet, Index, Place, StoredChunk};
 pub use session::{Session, SessionKind};
 pub use writer::{Sealing, Stored, Writer, WriterOptions};
 
@@ -127,6 +129,11 @@ impl Store {
             return Err(Corruption::ChunkId.of(object));
         }
         Ok(bytes)
+    }
+
+    /// Whether the chunk is whole at this place: the frame is opened and the chunk named.
+    pub fn prove(&self, kind: ChunkKind, id: &ChunkId, place: &Place) -> Result<()> {
+        self.get_at(kind, id, place).map(drop)
     }
 
     fn open_frame(&self, place: &Place) -> Result<Bytes> {

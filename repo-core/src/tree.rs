@@ -2,6 +2,7 @@
 //! The bytes of their nodes are `format`'s business, keeping them the store's.
 
 mod list;
+mod reach;
 mod read;
 mod write;
 
@@ -9,6 +10,7 @@ mod write;
 mod tests;
 
 pub use list::{ContentBuilder, Extents, extents};
+pub use reach::reach;
 pub use read::{Nodes, find, nodes};
 pub use write::TreeBuilder;
 

@@ -10,5 +10,6 @@ pub mod crash;
 pub mod damage;
 pub mod privilege;
 pub mod process;
+pub mod terminal;
 pub mod tree;
 pub mod whole;

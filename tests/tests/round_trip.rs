@@ -6,6 +6,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use icecore_tests::bench::{Bench, options, published};
 use icecore_tests::compare::{assert_same, differences, portrait};
@@ -14,7 +15,7 @@ use icecore_tests::privilege;
 use icecore_tests::tree::{self, Dice, Planned, Planner, edit};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use repo_core::{LineageRecord, Listed, Mode, Prefix, ReaderSource, Selector, SnapshotFilter};
+use repo_core::{Action, Event, LineageRecord, Listed, Mode, Prefix, Progress, ReaderSource, Selector, SnapshotFilter};
 
 /// Sizes of the default format at which something changes: least, mean and largest chunk, and a frame.
 const BORDERS: [u64; 4] = [32 << 10, 128 << 10, 512 << 10, 1 << 20];
@@ -322,6 +323,60 @@ fn two_backups_with_the_same_options_differ_only_where_the_keys_do() {
     let [first, second] = [0, 1].map(report);
     assert_eq!(published(&first).record().root, published(&second).record().root);
     assert_eq!(published(&first).record().end_ns, 1_700_000_000_000_000_000);
+}
+
+/// Adds up what a backup tells of its way.
+#[derive(Default)]
+struct Sums {
+    entries: AtomicU64,
+    bytes: AtomicU64,
+    total_entries: AtomicU64,
+    total_bytes: AtomicU64,
+}
+
+impl Sums {
+    /// Entries done, their bytes, and both as they were foretold.
+    fn told(&self) -> [u64; 4] {
+        [&self.entries, &self.bytes, &self.total_entries, &self.total_bytes].map(|sum| sum.load(Relaxed))
+    }
+}
+
+impl Progress for Sums {
+    fn report(&self, event: Event<'_>) {
+        match event {
+            Event::Total { files, bytes } => {
+                self.total_entries.store(files, Relaxed);
+                self.total_bytes.store(bytes, Relaxed);
+            }
+            Event::Bytes { count } => _ = self.bytes.fetch_add(count, Relaxed),
+            Event::Done { action, bytes, .. } => {
+                self.entries.fetch_add(1, Relaxed);
+                let unread = if action == Action::Unchanged { bytes } else { 0 };
+                self.bytes.fetch_add(unread, Relaxed);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn what_a_backup_tells_of_its_way_adds_up_to_the_whole_holes_and_directories_too() {
+    let bench = Bench::in_memory();
+    bench.write("below/small", [7; 1000]);
+    let sparse = fs::File::create(bench.source().join("sparse")).expect("a file can be written");
+    sparse.set_len(64 << 20).expect("a file can be written");
+    sparse.write_all_at(&[9; 100_000], 40 << 20).expect("a file can be written");
+    let tell = || {
+        let sums = Sums::default();
+        let source = CountingSource::aged(bench.local_tree(), 3600);
+        let report = bench.open().backup(&source, &options(Mode::Incremental), &sums).expect("a backup is made");
+        (published(&report).record().root, sums.told())
+    };
+    let (root, told) = tell();
+    assert_eq!(root.bytes, 1000 + (64 << 20));
+    assert_eq!(told, [root.entries, root.bytes, 0, 0]);
+    let (root, told) = tell();
+    assert_eq!(told, [root.entries, root.bytes, root.entries, root.bytes]);
 }
 
 fn stored_bytes(bench: &Bench) -> u64 {

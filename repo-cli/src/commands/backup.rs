@@ -123,7 +123,7 @@ pub struct Backup {
     #[arg(long)]
     skip_if_unchanged: bool,
 
-    /// Accepted for restic's sake: there is no scan, totals come from the snapshot compared with
+    /// Do not count the source beside the backup; the status line then has the totals of the snapshot compared with
     #[arg(long)]
     no_scan: bool,
 
@@ -164,7 +164,7 @@ impl Backup {
         }
         let repository = self.open(context)?;
         let options = self.options(context, &repository, exclude_texts)?;
-        let reporter = Reporter::new(&context.output, Task::Backup)?;
+        let mut reporter = Reporter::new(&context.output, Task::Backup)?;
         let mut problem = None;
         let source: Box<dyn Source> = if self.stdin || self.stdin_from_command {
             let stop = reporter.stop_flag();
@@ -179,10 +179,17 @@ impl Backup {
             tree.one_file_system = self.one_file_system;
             tree.leave_out = vec![context.place()?];
             tree.with_atime = self.with_atime;
-            Box::new(LocalTree::new(&paths, tree)?)
+            let source = LocalTree::new(&paths, tree.clone())?;
+            // A tree of its own: what is counted there leaves no note here, and takes no descriptor from the backup's.
+            if !self.no_scan
+                && context.output.has_status()
+                && let Ok(same) = LocalTree::new(&paths, tree)
+            {
+                reporter.scan(Box::new(same));
+            }
+            Box::new(source)
         };
-        let result = repository.backup(source.as_ref(), &options, &reporter);
-        reporter.finish();
+        let result = reporter.watch(|reporter| repository.backup(source.as_ref(), &options, reporter));
         broken_stream(problem)?;
         let report = result.map_err(|error| {
             Failure::from_verb(error, "no snapshot was made; what was stored is kept, and the next backup uses it")

@@ -48,9 +48,8 @@ impl Check {
         let repository = context.open_aloud()?;
         let mut options = CheckOptions::default();
         options.read_data = self.read_data;
-        let reporter = Reporter::new(&context.output, Task::Check)?;
-        let result = repository.check(&options, &reporter);
-        reporter.finish();
+        let mut reporter = Reporter::new(&context.output, Task::Check)?;
+        let result = reporter.watch(|reporter| repository.check(&options, reporter));
         let report = result.map_err(|error| Failure::from_verb(error, "nothing was changed"))?;
         self.print(context, &reporter, &report)?;
         match report.errors.len() as u64 {

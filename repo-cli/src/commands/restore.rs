@@ -112,9 +112,8 @@ impl Restore {
         let repository = context.open_aloud()?;
         let snapshot = selection::select(context, &repository, &name, &self.at, &self.filters)?;
         self.announce(context, &snapshot)?;
-        let reporter = Reporter::new(&context.output, Task::Restore)?;
-        let result = repository.restore(&snapshot, &self.target, &options, &reporter);
-        reporter.finish();
+        let mut reporter = Reporter::new(&context.output, Task::Restore)?;
+        let result = reporter.watch(|reporter| repository.restore(&snapshot, &self.target, &options, reporter));
         let report = result.map_err(|error| {
             Failure::from_verb(error, "what was restored so far is in the target; the same command goes on from there")
         })?;

@@ -122,6 +122,10 @@ impl Backend for Limited {
         self.inner.list(prefix, each)
     }
 
+    fn age(&self, name: &ObjectName) -> Result<Option<Duration>, BackendError> {
+        self.inner.age(name)
+    }
+
     fn remove(&self, name: &ObjectName) -> Result<Removal, BackendError> {
         self.inner.remove(name)
     }

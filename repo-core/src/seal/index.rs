@@ -31,7 +31,7 @@ pub fn seal_index(keys: &Keys, writer: SnapshotId, counter: u64, blocks: &[Index
                 limit: INDEX_BLOCK_BYTES_MAX as u64,
             });
         }
-        object.push_frame(&mut codec, std::iter::once(block_record(block, raw.len())), &raw)?;
+        object.push_frame(&mut codec, std::iter::once(block_record(block, raw.len())), &raw, None)?;
     }
     let (hash, bytes, _) = object.finish()?;
     Ok((IndexId(hash), bytes))

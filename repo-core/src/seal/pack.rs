@@ -78,6 +78,31 @@ impl PackBuilder {
         raw: &[u8],
         verify: bool,
     ) -> Result<FrameRecord> {
+        self.push(keys, codec, parts, raw, None, verify)
+    }
+
+    /// The same, for a frame that is compressed already: it moves from one pack to another.
+    pub fn push_packed(
+        &mut self,
+        keys: &Keys,
+        codec: &mut FrameCodec,
+        parts: &[Part<'_>],
+        raw: &[u8],
+        packed: (Codec, &[u8]),
+        verify: bool,
+    ) -> Result<FrameRecord> {
+        self.push(keys, codec, parts, raw, Some(packed), verify)
+    }
+
+    fn push(
+        &mut self,
+        keys: &Keys,
+        codec: &mut FrameCodec,
+        parts: &[Part<'_>],
+        raw: &[u8],
+        packed: Option<(Codec, &[u8])>,
+        verify: bool,
+    ) -> Result<FrameRecord> {
         let length: usize = parts.iter().map(|part| part.bytes.len()).sum();
         assert_eq!(length, raw.len(), "the parts are what the frame holds");
         debug_assert!(parts.iter().all(|part| part.kind.pack_kind() == self.kind), "chunks of this kind of pack");
@@ -88,7 +113,7 @@ impl PackBuilder {
             offset += length;
             record
         });
-        let record = self.object.push_frame(codec, chunks, raw)?;
+        let record = self.object.push_frame(codec, chunks, raw, packed)?;
         if verify {
             self.object.reopen_last(codec, |raw, chunks| verify_chunks(keys, raw, chunks))?;
         }
@@ -155,6 +180,7 @@ impl ObjectBuilder {
         codec: &mut FrameCodec,
         chunks: impl ExactSizeIterator<Item = ChunkRecord>,
         raw: &[u8],
+        packed: Option<(Codec, &[u8])>,
     ) -> Result<FrameRecord> {
         assert!(!raw.is_empty() && chunks.len() > 0, "a frame holds something");
         self.check_room(chunks.len(), raw.len())?;
@@ -162,7 +188,13 @@ impl ObjectBuilder {
         let offset = self.buffer.len();
         // The places of the nonce's synthetic part and of the tag.
         self.buffer.extend_from_slice(&[0; 8]);
-        let codec_used = codec.compress(raw, &mut self.buffer);
+        let codec_used = match packed {
+            Some((codec_used, bytes)) => {
+                self.buffer.extend_from_slice(bytes);
+                codec_used
+            }
+            None => codec.compress(raw, &mut self.buffer),
+        };
         self.buffer.extend_from_slice(&[0; 16]);
         let record = FrameRecord {
             offset: offset as u32,
@@ -308,8 +340,8 @@ impl PackKeys {
         Ok(sealed)
     }
 
-    /// The compressed bytes of a frame, decrypted in place.
-    fn decrypt_frame<'m>(&self, place: FramePlace, sealed: &'m mut [u8]) -> Result<&'m mut [u8], Corruption> {
+    /// The compressed bytes of a frame, decrypted in place: for who moves it to another pack.
+    pub fn decrypt_frame<'m>(&self, place: FramePlace, sealed: &'m mut [u8]) -> Result<&'m mut [u8], Corruption> {
         if sealed.len() != place.record.stored_length as usize {
             return Err(Corruption::Truncated);
         }

@@ -23,6 +23,24 @@ use crate::format::pack::{Footer, FrameRecord, TRAILER_LENGTH};
 use crate::id::{ChunkId, ChunkKind, IndexId, ObjectName, PackId, PackKind};
 use crate::seal::{self, FramePlace, PackKeys};
 
+/// One place of a chunk, in the numbers of its index.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredChunk<'i> {
+    pub kind: ChunkKind,
+    pub id: &'i ChunkId,
+    /// Of [`Index::frames`].
+    pub frame: u32,
+    /// In the frame's plaintext.
+    pub offset: u32,
+    pub length: u32,
+}
+
+/// Some of the chunks of one index: one bit each.
+#[derive(Debug, Clone)]
+pub struct ChunkSet {
+    bits: Vec<u64>,
+}
+
 /// Where a chunk lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
@@ -69,6 +87,8 @@ pub struct LoadReport {
     pub index_objects: BTreeSet<IndexId>,
     /// Names outside the grammar.
     pub foreign: Vec<String>,
+    /// Listed packs of which not everything is known that they hold: nothing may be concluded from what they seem to lack.
+    pub half_known: HashSet<PackId>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -110,8 +130,15 @@ impl Index {
         for id in names {
             index.read_object(backend, keys, id, &mut loading)?;
         }
-        index.adopt(backend, keys, &loading)?;
+        index.adopt(backend, keys, &mut loading)?;
         Ok(index)
+    }
+
+    /// The packs that are there, with their sizes.
+    pub fn list(backend: &dyn Backend) -> Result<HashMap<PackId, (PackKind, u64)>> {
+        let mut index = Self::default();
+        index.list_packs(backend)?;
+        Ok(index.report.listed_packs)
     }
 
     fn read_damage_records(&mut self, backend: &dyn Backend, keys: &Keys) -> Result<()> {
@@ -190,13 +217,17 @@ impl Index {
         let frames: Vec<Option<u32>> = block
             .frames
             .iter()
-            .map(|row| packs.get(usize::from(row.pack)).copied().flatten().map(|pack| self.add_frame(pack, row)))
+            .map(|row| {
+                packs.get(usize::from(row.pack)).copied().flatten().map(|pack| self.add_frame(pack, row, loading))
+            })
             .collect();
         for row in &block.chunks {
-            if let Some(frame) = frames.get(usize::from(row.frame)).copied().flatten() {
+            // Each chunk counts once: an object and the one that it was merged into may say the same half of a pack twice.
+            if let Some(frame) = frames.get(usize::from(row.frame)).copied().flatten()
+                && self.add_entry(frame, row)
+            {
                 let pack = self.frames[frame as usize].0;
                 *loading.chunks_seen.entry(pack).or_default() += 1;
-                self.add_entry(frame, row);
             }
         }
     }
@@ -223,7 +254,7 @@ impl Index {
     }
 
     /// Reads the tables of packs that the index objects do not speak of, or only in part.
-    fn adopt(&mut self, backend: &dyn Backend, keys: &Keys, loading: &Loading) -> Result<()> {
+    fn adopt(&mut self, backend: &dyn Backend, keys: &Keys, loading: &mut Loading) -> Result<()> {
         let whole = |id: &PackId| match loading.packs.get(id) {
             Some(Some(number)) => {
                 loading.chunks_seen.get(number).copied().unwrap_or(0) >= self.packs[*number as usize].chunk_count
@@ -241,22 +272,29 @@ impl Index {
         for (id, kind, size) in unindexed {
             match read_footer(backend, keys, kind, &id, size) {
                 Ok(footer) => {
-                    self.add_footer(kind, id, size, &footer);
+                    self.add_footer(kind, id, size, &footer, loading);
                     let row = pack_row(kind, id, size, &footer);
                     self.report.unindexed.push((row, footer));
                 }
                 Err(Error::Backend(error)) if error.is_absent() => {}
                 Err(error @ Error::Backend(_)) => return Err(error),
-                Err(error) => self.report.errors.push(error),
+                Err(error) => {
+                    self.report.half_known.insert(id);
+                    self.report.errors.push(error);
+                }
             }
         }
         Ok(())
     }
 
-    fn add_footer(&mut self, kind: PackKind, id: PackId, size: u64, footer: &Footer) {
-        let pack = self.add_pack(pack_row(kind, id, size, footer));
+    fn add_footer(&mut self, kind: PackKind, id: PackId, size: u64, footer: &Footer, loading: &mut Loading) {
+        let pack = match loading.packs.get(&id) {
+            Some(Some(number)) => *number,
+            _ => self.add_pack(pack_row(kind, id, size, footer)),
+        };
         for (ordinal, record) in footer.frames.iter().enumerate() {
-            let frame = self.push_frame(pack, FramePlace { ordinal: ordinal as u32, record: *record });
+            let place = FramePlace { ordinal: ordinal as u32, record: FrameRecord { first_chunk: 0, ..*record } };
+            let frame = self.frame_number(pack, place, loading);
             for chunk in footer.chunks_of(ordinal) {
                 let (id, offset, length, kind) = (chunk.id, chunk.offset, chunk.length, chunk.kind);
                 self.insert(Row { id, frame, offset, length, kind });
@@ -269,7 +307,7 @@ impl Index {
         (self.packs.len() - 1) as u32
     }
 
-    fn add_frame(&mut self, pack: u32, row: &FrameRow) -> u32 {
+    fn add_frame(&mut self, pack: u32, row: &FrameRow, loading: &mut Loading) -> u32 {
         let record = FrameRecord {
             offset: row.offset,
             stored_length: row.stored_length,
@@ -277,19 +315,29 @@ impl Index {
             codec: row.codec,
             first_chunk: 0,
         };
-        self.push_frame(pack, FramePlace { ordinal: row.ordinal, record })
+        self.frame_number(pack, FramePlace { ordinal: row.ordinal, record }, loading)
     }
 
-    fn push_frame(&mut self, pack: u32, place: FramePlace) -> u32 {
+    /// The number of a frame, the same for all who say the same of it. Who says otherwise has a frame of his own, that
+    /// readers try too.
+    fn frame_number(&mut self, pack: u32, place: FramePlace, loading: &mut Loading) -> u32 {
+        if let Some(number) = loading.frames.get(&(pack, place.ordinal))
+            && self.frames[*number as usize].1 == place
+        {
+            return *number;
+        }
+        let number = self.frames.len() as u32;
         self.frames.push((pack, place));
-        (self.frames.len() - 1) as u32
+        loading.frames.entry((pack, place.ordinal)).or_insert(number);
+        number
     }
 
-    fn add_entry(&mut self, frame: u32, row: &ChunkRow) {
-        self.insert(Row { id: row.id, frame, offset: row.offset, length: row.length, kind: row.kind });
+    fn add_entry(&mut self, frame: u32, row: &ChunkRow) -> bool {
+        self.insert(Row { id: row.id, frame, offset: row.offset, length: row.length, kind: row.kind })
     }
 
-    fn insert(&mut self, entry: Row) {
+    /// `false` if that place of the chunk was known.
+    fn insert(&mut self, entry: Row) -> bool {
         let position = self.entries.len() as u32;
         let entries = &self.entries;
         let first = self.table.find(hash(&entry.id), |other| same(&entries[*other as usize], entry.kind, &entry.id));
@@ -297,7 +345,7 @@ impl Index {
             Some(first) => {
                 let known = self.duplicates.entry(first).or_default();
                 if known.iter().chain([&first]).any(|other| entries[*other as usize].frame == entry.frame) {
-                    return;
+                    return false;
                 }
                 known.push(position);
             }
@@ -306,6 +354,7 @@ impl Index {
             }
         }
         self.entries.push(entry);
+        true
     }
 
     /// Whether other index objects are listed now than when this was loaded.
@@ -389,6 +438,55 @@ impl Index {
         }
     }
 
+    /// The packs that are listed and known, by number.
+    pub fn packs(&self) -> &[PackRow] {
+        &self.packs
+    }
+
+    /// The frames of those packs, each with its pack's number.
+    pub fn frames(&self) -> &[(u32, FramePlace)] {
+        &self.frames
+    }
+
+    /// Every place of every chunk.
+    pub fn each_row(&self, mut each: impl FnMut(StoredChunk<'_>)) {
+        for entry in &self.entries {
+            let Row { id, frame, offset, length, kind } = entry;
+            each(StoredChunk { kind: *kind, id, frame: *frame, offset: *offset, length: *length });
+        }
+    }
+
+    /// The numbers of the frames that hold a chunk.
+    pub fn frames_of(&self, kind: ChunkKind, id: &ChunkId) -> Vec<u32> {
+        let Some(first) = self.position(kind, id) else { return Vec::new() };
+        let more = self.duplicates.get(&first).map_or(&[][..], Vec::as_slice);
+        std::iter::once(&first).chain(more).map(|position| self.entries[*position as usize].frame).collect()
+    }
+
+    /// A set of stored chunks without any, one bit for each.
+    pub fn empty_set(&self) -> ChunkSet {
+        ChunkSet { bits: vec![0; self.entries.len().div_ceil(64)] }
+    }
+
+    /// Adds a chunk to a set of this index's; whether it was not in it, and `None` if it is stored nowhere.
+    pub fn insert_into(&self, set: &mut ChunkSet, kind: ChunkKind, id: &ChunkId) -> Option<bool> {
+        let position = self.position(kind, id)? as usize;
+        let (word, bit) = (position / 64, 1 << (position % 64));
+        let is_new = set.bits[word] & bit == 0;
+        set.bits[word] |= bit;
+        Some(is_new)
+    }
+
+    /// Whether a chunk is in a set of this index's.
+    pub fn is_in(&self, set: &ChunkSet, kind: ChunkKind, id: &ChunkId) -> bool {
+        self.position(kind, id).is_some_and(|position| set.bits[position as usize / 64] & 1 << (position % 64) != 0)
+    }
+
+    /// The position of a chunk's first place.
+    fn position(&self, kind: ChunkKind, id: &ChunkId) -> Option<u32> {
+        self.table.find(hash(id), |other| same(&self.entries[*other as usize], kind, id)).copied()
+    }
+
     /// Chunks with a place.
     pub fn chunk_count(&self) -> usize {
         self.table.len()
@@ -409,6 +507,8 @@ fn same(entry: &Row, kind: ChunkKind, id: &ChunkId) -> bool {
 struct Loading {
     packs: HashMap<PackId, Option<u32>>,
     chunks_seen: HashMap<u32, u32>,
+    /// Frames by pack number and ordinal.
+    frames: HashMap<(u32, u32), u32>,
 }
 
 /// The index's row of a pack whose table is at hand.

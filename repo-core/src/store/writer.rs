@@ -15,10 +15,10 @@ use crate::crypto;
 use crate::error::{Error, Result};
 use crate::format::INDEX_BLOCK_BYTES_MAX;
 use crate::format::index::{ChunkRow, FrameRow, IndexBlock, PackRow};
-use crate::format::pack::Footer;
+use crate::format::pack::{Codec, Footer};
 use crate::format::snapshot::Root;
 use crate::frame::FrameCodec;
-use crate::id::{ChunkId, ChunkKind, ObjectName, PackKind, SnapshotId};
+use crate::id::{ChunkId, ChunkKind, ObjectName, PackId, PackKind, SnapshotId};
 use crate::pipeline::{FirstError, Pool, Scope, lock};
 use crate::seal::{self, PackBuilder, Part, SealedPack};
 
@@ -61,7 +61,7 @@ pub struct Stored {
 }
 
 /// Chunks a block of an index object: their rows stay below 1 MiB.
-const BLOCK_CHUNKS: usize = 16 << 10;
+pub(super) const BLOCK_CHUNKS: usize = 16 << 10;
 /// Chunks a frame, however small they are: its rows must fit into one block of the index.
 const FRAME_CHUNKS_MAX: usize = BLOCK_CHUNKS;
 /// An index object is written when this many chunks wait for one.
@@ -81,6 +81,7 @@ pub struct Sealing<'s> {
     buffers: Arc<Pool>,
     frames: Arc<Pool>,
     rows: Mutex<Vec<(PackRow, Footer)>>,
+    written: Mutex<Vec<PackId>>,
     stored_data: AtomicU64,
     stored_meta: AtomicU64,
 }
@@ -110,6 +111,8 @@ struct Frame {
 struct FrameJob {
     kind: PackKind,
     frame: Frame,
+    /// The frame as it was compressed before; empty: it is compressed now.
+    packed: Option<(Codec, Vec<u8>)>,
 }
 
 impl<'s> Sealing<'s> {
@@ -129,6 +132,7 @@ impl<'s> Sealing<'s> {
             meta: Mutex::new(None),
             failure: FirstError::default(),
             rows: Mutex::default(),
+            written: Mutex::default(),
             stored_data: AtomicU64::new(0),
             stored_meta: AtomicU64::new(0),
         }
@@ -195,6 +199,7 @@ impl<'s> Sealing<'s> {
         if self.options.dry_run {
             return Ok(());
         }
+        lock(&self.written).push(pack.id);
         let row = pack_row(pack.kind, pack.id, length, &pack.footer);
         let full = {
             let mut rows = lock(&self.rows);
@@ -243,6 +248,12 @@ impl<'s> Sealing<'s> {
     /// When all threads have ended: every pack is durable, now the index is made so. Packs that a crashed run left
     /// behind without one are indexed too, since this tree may use them.
     pub fn finish(&self, root: Root, view: &Index) -> Result<DurableTree> {
+        self.finish_index(view)?;
+        Ok(DurableTree { root })
+    }
+
+    /// The same without a tree: packs that moved chunks.
+    pub fn finish_index(&self, view: &Index) -> Result<()> {
         self.failure.check()?;
         let mut rows = std::mem::take(&mut *lock(&self.rows));
         // What is condemned is about to go: this tree does not use it.
@@ -254,8 +265,12 @@ impl<'s> Sealing<'s> {
             }
         }
         rows.extend(unindexed().cloned());
-        self.write_index(rows)?;
-        Ok(DurableTree { root })
+        self.write_index(rows)
+    }
+
+    /// The packs that were written.
+    pub fn written(&self) -> Vec<PackId> {
+        lock(&self.written).clone()
     }
 }
 
@@ -281,12 +296,15 @@ impl SealWorker<'_, '_> {
         match job.kind {
             PackKind::Data => {
                 self.codec.store_raw(sealing.options.level == 0);
-                let full = sealing.push(&mut self.data, PackKind::Data, &mut self.codec, &parts, raw)?;
+                let packed = job.packed.as_ref().map(|(codec, bytes)| (*codec, bytes.as_slice()));
+                let full = sealing.push(&mut self.data, PackKind::Data, &mut self.codec, &parts, raw, packed)?;
                 full.map_or(Ok(()), |pack| self.close(pack))
             }
             PackKind::Meta => {
                 self.codec.store_raw(false);
-                let full = sealing.push(&mut lock(&sealing.meta), PackKind::Meta, &mut self.codec, &parts, raw)?;
+                let packed = job.packed.as_ref().map(|(codec, bytes)| (*codec, bytes.as_slice()));
+                let full =
+                    sealing.push(&mut lock(&sealing.meta), PackKind::Meta, &mut self.codec, &parts, raw, packed)?;
                 full.map_or(Ok(()), |pack| self.close(pack))
             }
         }
@@ -315,12 +333,17 @@ impl Sealing<'_> {
         codec: &mut FrameCodec,
         parts: &[Part<'_>],
         raw: &[u8],
+        packed: Option<(Codec, &[u8])>,
     ) -> Result<Option<OpenPack>> {
         if open.is_none() {
             *open = Some(self.open_pack(kind)?);
         }
         let Some(pack) = open.as_mut() else { return Ok(None) };
-        pack.builder.push_frame(self.store.keys(), codec, parts, raw, self.options.verify)?;
+        let (keys, verify) = (self.store.keys(), self.options.verify);
+        match packed {
+            Some(packed) => pack.builder.push_packed(keys, codec, parts, raw, packed, verify)?,
+            None => pack.builder.push_frame(keys, codec, parts, raw, verify)?,
+        };
         // Frames of a few bytes each fill the table before they fill the pack.
         let is_full = pack.builder.length() >= pack.close_at || !pack.builder.has_room_for(FRAME_CHUNKS_MAX);
         Ok(if is_full { open.take() } else { None })
@@ -415,8 +438,27 @@ impl Writer<'_, '_> {
     fn close(&mut self, lane: Lane) -> Result<()> {
         let frame = std::mem::take(&mut self.open[lane as usize]);
         let Some((_, kind, _)) = frame.chunks.first() else { return Ok(()) };
-        let job = FrameJob { kind: kind.pack_kind(), frame };
+        self.send(FrameJob { kind: kind.pack_kind(), frame, packed: None })
+    }
+
+    fn send(&self, job: FrameJob) -> Result<()> {
         self.jobs.send(job).map_err(|_| Error::Bug("the sealing threads ended early".into()))
+    }
+
+    /// Takes a frame that lay in another pack, with chunks whose names the caller has proven. It stays a frame of its own:
+    /// who may see whose neighbours was decided when it was made. `packed`: as it was compressed, if all of it moves.
+    pub fn put_frame(
+        &mut self,
+        chunks: Vec<(ChunkId, ChunkKind, u32)>,
+        raw: Vec<u8>,
+        packed: Option<(Codec, Vec<u8>)>,
+    ) -> Result<()> {
+        if self.sealing.has_failed() {
+            self.sealing.check()?;
+        }
+        let Some((_, kind, _)) = chunks.first() else { return Ok(()) };
+        let kind = kind.pack_kind();
+        self.send(FrameJob { kind, frame: Frame { raw, chunks, owner: 0 }, packed })
     }
 }
 
@@ -491,7 +533,7 @@ fn index_blocks(rows: &[(PackRow, Footer)]) -> Vec<IndexBlock> {
     blocks
 }
 
-fn sorted(mut block: IndexBlock) -> IndexBlock {
+pub(super) fn sorted(mut block: IndexBlock) -> IndexBlock {
     block.chunks.sort_unstable_by_key(|row| row.id);
     block
 }

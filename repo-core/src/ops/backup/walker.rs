@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use super::Run;
 use super::reading::{ATTEMPTS, FileJob, FileResult, Job, Piece, Reading, Stability, UNIT_BYTES, hole, read_fully};
 use crate::error::{Error, Result};
-use crate::format::snapshot::Summary;
+use crate::format::snapshot::Root;
 use crate::format::tree::{Content, ExtentKind, Metadata, Node, NodeKind, Timestamp, Xattrs};
 use crate::id::ChunkKind;
 use crate::pipeline::Budgeted;
@@ -140,7 +140,7 @@ impl<'r> Walker<'r> {
     fn walk_all(&mut self) -> Walk {
         // The parent's counts are the best guess there is; looking at everything twice to know would cost more.
         if let Some(parent) = &self.run.lineage.parent {
-            let Summary { processed_files: files, processed_bytes: bytes, .. } = parent.record.summary;
+            let Root { entries: files, bytes, .. } = parent.record.root;
             self.run.progress.report(Event::Total { files, bytes });
         }
         let root = match self.run.source.root() {
@@ -391,6 +391,7 @@ impl<'r> Walker<'r> {
             };
             if start > position {
                 self.send(Item::LargeHole(hole(start - position)))?;
+                self.run.progress.report(Event::Bytes { count: start - position });
             }
             let read = match self.data(file, start, end)? {
                 Err(error) => return Ok(Err(error)),

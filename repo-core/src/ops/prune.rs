@@ -1,0 +1,216 @@
+//! Prune: takes back the room of what no snapshot refers to, while others write, without locks and without clocks.
+//!
+//! One cycle is four objects, each written once: **mark** (what may go), **pending** (who was at work when that was said),
+//! **plan** (what goes, decided when all of those are done with), **done**. Whoever comes next continues where the last one
+//! stopped, alive or dead. Why nothing that lives is deleted is argued in ARCHITECTURE.md, and tried on this code by the
+//! simulation in `tests`.
+
+mod choose;
+mod cycle;
+mod execute;
+mod plan;
+mod repack;
+#[cfg(test)]
+mod tests;
+mod usage;
+
+pub use choose::Unused;
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::id::SnapshotId;
+use crate::pipeline;
+use crate::progress::Progress;
+use crate::repository::Repository;
+
+use choose::Policy;
+use cycle::Pruning;
+
+/// How space is reclaimed. `new()` gives the defaults.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PruneOptions {
+    /// Say what would be done, and do nothing.
+    pub dry_run: bool,
+    /// How much may stay that nothing refers to (default 5 per cent).
+    pub max_unused: Unused,
+    /// Bytes of packs that are moved in one run, at most.
+    pub max_repack_bytes: Option<u64>,
+    /// Move packs of metadata only.
+    pub repack_meta_only: bool,
+    /// Merge packs that are smaller than this.
+    pub repack_smaller_than_bytes: Option<u64>,
+    /// Go on although a snapshot is gone that nobody forgot.
+    pub accept_lost_snapshots: bool,
+    /// Take the names of writers that are silent for so long, instead of their lease (72 hours). They begin again under
+    /// another, so this is always safe.
+    pub fence_idle: Option<Duration>,
+    /// Wait for writers at work, instead of leaving the rest to the next run. Asked again and again; `false` ends the wait.
+    pub wait: bool,
+}
+
+impl Default for PruneOptions {
+    fn default() -> Self {
+        Self {
+            dry_run: false,
+            max_unused: Unused::Percent(5.0),
+            max_repack_bytes: None,
+            repack_meta_only: false,
+            repack_smaller_than_bytes: None,
+            accept_lost_snapshots: false,
+            fence_idle: None,
+            wait: false,
+        }
+    }
+}
+
+impl PruneOptions {
+    /// Up to 5 per cent may stay unused; writers at work are not waited for.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Only says what would be done.
+    pub fn dry_run(mut self) -> Self {
+        self.dry_run = true;
+        self
+    }
+
+    /// How much may stay that nothing refers to.
+    pub fn max_unused(mut self, unused: Unused) -> Self {
+        self.max_unused = unused;
+        self
+    }
+
+    /// At most so many bytes of packs are moved.
+    pub fn max_repack_bytes(mut self, bytes: u64) -> Self {
+        self.max_repack_bytes = Some(bytes);
+        self
+    }
+
+    /// Only packs of metadata are moved.
+    pub fn repack_meta_only(mut self) -> Self {
+        self.repack_meta_only = true;
+        self
+    }
+
+    /// Packs that are smaller are merged.
+    pub fn repack_smaller_than_bytes(mut self, bytes: u64) -> Self {
+        self.repack_smaller_than_bytes = Some(bytes);
+        self
+    }
+
+    /// Writers that were silent for so long are not waited for.
+    pub fn fence_idle(mut self, idle: Duration) -> Self {
+        self.fence_idle = Some(idle);
+        self
+    }
+
+    /// Goes on although a snapshot is gone that nobody forgot.
+    pub fn accept_lost_snapshots(mut self) -> Self {
+        self.accept_lost_snapshots = true;
+        self
+    }
+
+    /// Waits for writers at work.
+    pub fn wait(mut self) -> Self {
+        self.wait = true;
+        self
+    }
+
+    fn policy(&self) -> Policy {
+        Policy {
+            max_unused: self.max_unused,
+            max_repack_bytes: self.max_repack_bytes,
+            repack_meta_only: self.repack_meta_only,
+            repack_smaller_than_bytes: self.repack_smaller_than_bytes,
+        }
+    }
+}
+
+/// What a prune found and did. Sizes in bytes of packs as stored.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct PruneReport {
+    /// Packs before.
+    pub packs: u64,
+    /// Their bytes.
+    pub packs_bytes: u64,
+    /// Packs of which nothing is needed.
+    pub unused_packs: u64,
+    /// Their bytes.
+    pub unused_packs_bytes: u64,
+    /// Packs out of which the rest is moved.
+    pub repack_packs: u64,
+    /// Their bytes.
+    pub repack_bytes: u64,
+    /// What they still held.
+    pub repack_live_bytes: u64,
+    /// What moving wrote.
+    pub written_bytes: u64,
+    /// What nothing refers to and stays.
+    pub remaining_unused_bytes: u64,
+    /// Chunks before, each once.
+    pub chunks: u64,
+    /// Packs that were deleted, those of a cycle that was continued too.
+    pub deleted_packs: u64,
+    /// Their bytes.
+    pub freed_bytes: u64,
+    /// Packs that the place refused to delete.
+    pub retained_packs: u64,
+    /// Forgotten snapshots whose window was over.
+    pub expired_snapshots: Vec<SnapshotId>,
+    /// Writers at work: what is marked is deleted by the next prune after they ended. Empty: nothing was left to do.
+    pub waiting_for: Vec<Writer>,
+    /// Writers whose name was taken, since they are dead or silent.
+    pub fenced: Vec<Writer>,
+    /// Whether a cycle that somebody else began was continued.
+    pub continued: bool,
+    /// Chunks that snapshots refer to and that are stored nowhere. They stop nothing; `check` names whose they are.
+    pub lost_chunks: u64,
+    /// What could not be read, and so stays.
+    pub problems: Vec<String>,
+}
+
+/// A writer that is, or was, at work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Writer {
+    /// Its session.
+    pub session: SnapshotId,
+    /// The machine it said it runs on; empty if its session cannot be read.
+    pub host: String,
+    /// The process it said it is.
+    pub process: u32,
+}
+
+impl Repository {
+    /// Takes back the room of what no snapshot refers to. Others may write, forget, restore and prune meanwhile; ended at any
+    /// moment, it is continued by the next run, whoever makes it.
+    ///
+    /// A writer that was at work when packs were marked must end before they are deleted. If there is one, this returns with
+    /// [`PruneReport::waiting_for`], and the next run does the rest; a writer that died on this machine is never waited for.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use repo_core::{Memory, InitOptions, ReaderSource, Repository, Secret};
+    /// # let (secret, _key_file) = Secret::generate_key()?;
+    /// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+    /// use repo_core::{PruneOptions, Silent};
+    ///
+    /// let report = repository.prune(&PruneOptions::new(), &Silent)?;
+    /// assert!(report.waiting_for.is_empty());
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Anything that cannot be read and could refer to a chunk: a snapshot, a tree, an object of a later version. Nothing is
+    /// deleted then. [`Error::SnapshotsVanished`] if one is gone that nobody forgot; backend errors; [`Error::Cancelled`].
+    pub fn prune(&self, options: &PruneOptions, progress: &dyn Progress) -> Result<PruneReport> {
+        if matches!(options.max_unused, Unused::Percent(percent) if !(0.0..=100.0).contains(&percent)) {
+            return Err(Error::Usage("unused room is between 0 and 100 per cent".into()));
+        }
+        pipeline::guarded(|| Pruning::new(self, options, progress)?.run())
+    }
+}

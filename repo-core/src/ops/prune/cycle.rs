@@ -1,0 +1,589 @@
+//! The steps of a cycle, from whichever one the last run stopped at.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::backend::{Backend, Listed, Prefix, Put};
+use crate::crypto::{self, Keys};
+use crate::error::{Corruption, Error, Result};
+use crate::format::gc::{Mark, Pending, Plan};
+use crate::format::session::Session;
+use crate::id::{GcStage, ObjectName, PackId, SnapshotId};
+use crate::mutants::mutant;
+use crate::platform::host;
+use crate::progress::{Event, Progress};
+use crate::repository::{Published, Repository};
+use crate::store::gc::{self, Cell, Cycles};
+use crate::store::{Index, Store, WriterOptions};
+
+use super::choose::choose;
+use super::plan::Question;
+use super::repack::{Known, repack};
+use super::usage::{Live, Usage};
+use super::{PruneOptions, PruneReport, Writer};
+
+/// How often a run begins or continues a cycle: somebody else's, its own, and once more if it lost a race.
+const CYCLES_MAX: usize = 4;
+/// Between two looks at writers that are waited for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// One run.
+pub(super) struct Pruning<'r> {
+    pub(super) repository: &'r Repository,
+    options: &'r PruneOptions,
+    progress: &'r dyn Progress,
+    /// The name of this run in what it writes.
+    pub(super) by: SnapshotId,
+    pub(super) now_ms: u64,
+    pub(super) report: PruneReport,
+    /// Refused deletes of earlier cycles.
+    pub(super) retained: HashSet<PackId>,
+    /// What is kept beside packs: parity, damage records.
+    pub(super) companions: HashMap<PackId, Vec<ObjectName>>,
+    /// Packs that this run wrote itself, each chunk named as it was moved.
+    proven: HashSet<PackId>,
+    /// The cycle whose mark is this run's.
+    own_mark: Option<u64>,
+}
+
+/// How far a cycle came.
+enum Outcome {
+    Done,
+    /// Writers are at work.
+    Waiting,
+    /// Somebody else was faster.
+    Again,
+    /// There was nothing to do.
+    Nothing,
+}
+
+impl<'r> Pruning<'r> {
+    pub(super) fn new(
+        repository: &'r Repository,
+        options: &'r PruneOptions,
+        progress: &'r dyn Progress,
+    ) -> Result<Self> {
+        let now_ms = host::now_ns().max(0) as u64 / 1_000_000;
+        Ok(Self {
+            repository,
+            options,
+            progress,
+            by: SnapshotId::new(now_ms, crypto::random()?),
+            now_ms,
+            report: PruneReport::default(),
+            retained: HashSet::new(),
+            companions: HashMap::new(),
+            proven: HashSet::new(),
+            own_mark: None,
+        })
+    }
+
+    pub(super) fn backend(&self) -> &dyn Backend {
+        self.repository.inner.backend.as_ref()
+    }
+
+    pub(super) fn keys(&self) -> &Arc<Keys> {
+        &self.repository.inner.keys
+    }
+
+    pub(super) fn run(mut self) -> Result<PruneReport> {
+        if self.options.dry_run {
+            self.evaluate(1)?;
+            return Ok(self.report);
+        }
+        for _ in 0..CYCLES_MAX {
+            if self.progress.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            match self.step()? {
+                Outcome::Nothing => return Ok(self.report),
+                Outcome::Waiting if self.options.wait => self.pause()?,
+                Outcome::Waiting => return Ok(self.report),
+                Outcome::Done if self.own_mark.is_some() => return Ok(self.report),
+                // Somebody else's cycle: what this run was asked for comes now.
+                Outcome::Done | Outcome::Again => {}
+            }
+        }
+        Ok(self.report)
+    }
+
+    /// Waits for writers that are at work, until they are not, or the caller has enough.
+    fn pause(&mut self) -> Result<()> {
+        self.progress.report(Event::Stage { name: "waiting for writers" });
+        while self.progress_of_writers()? {
+            if self.progress.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            thread::sleep(LOOK_INTERVAL);
+        }
+        Ok(())
+    }
+
+    /// Whether one of those that were waited for still is at work.
+    fn progress_of_writers(&mut self) -> Result<bool> {
+        for writer in std::mem::take(&mut self.report.waiting_for) {
+            if !self.resolve(writer.session, 0)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Begins a cycle or continues the open one.
+    fn step(&mut self) -> Result<Outcome> {
+        let cycles = Cycles::list(self.backend())?;
+        let retained = gc::retained(self.backend(), self.keys(), &cycles);
+        self.retained = match retained {
+            Ok(packs) => packs.into_iter().collect(),
+            // The cycle after it ended since it was listed.
+            Err(Error::Backend(error)) if error.is_absent() => return Ok(Outcome::Again),
+            Err(error) => return Err(error),
+        };
+        if let Some(cycle) = cycles.open() {
+            if self.own_mark != Some(cycle) {
+                self.report.continued = true;
+            }
+            return self.finish(cycle, &cycles);
+        }
+        let cycle = cycles.newest_done() + 1;
+        self.check_roots(&cycles)?;
+        let Some(mark) = self.evaluate(cycle)? else {
+            self.remove_fenced()?;
+            return Ok(Outcome::Nothing);
+        };
+        let bytes = gc::seal_step(self.keys(), cycle, GcStage::Mark, self.by, &mark.encode())?;
+        if let Put::Created = self.backend().put_new(&ObjectName::Gc(cycle, GcStage::Mark), bytes)? {
+            self.own_mark = Some(cycle);
+        }
+        // Looked at again: whoever was asleep for a whole cycle finds that his mark came too late.
+        let cycles = Cycles::list(self.backend())?;
+        if cycles.newest_done() >= cycle {
+            if self.own_mark.take() == Some(cycle) && cycles.newest_done() > cycle {
+                self.backend().remove(&ObjectName::Gc(cycle, GcStage::Mark))?;
+            }
+            return Ok(Outcome::Again);
+        }
+        self.finish(cycle, &cycles)
+    }
+
+    /// Sessions whose name is taken need no cycle to go.
+    fn remove_fenced(&self) -> Result<()> {
+        if self.options.dry_run {
+            return Ok(());
+        }
+        for session in self.list_sessions()? {
+            if gc::read_cell(self.backend(), self.keys(), session)? == Cell::Tombstone {
+                self.backend().remove(&ObjectName::Session(session))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A snapshot of the last mark that is gone, without a forget record or a successor, was taken away by somebody: perhaps
+    /// only for a while. What it refers to must not be deleted on that ground.
+    fn check_roots(&self, cycles: &Cycles) -> Result<()> {
+        let last = cycles.newest_done();
+        if last == 0 || !cycles.has(last, GcStage::Mark) || self.options.accept_lost_snapshots {
+            return Ok(());
+        }
+        let (_, mark) = gc::read_mark(self.backend(), self.keys(), last)?;
+        let there: BTreeSet<SnapshotId> = self.repository.snapshot_ids()?.into_iter().collect();
+        let forgotten = self.repository.forgotten_ids()?;
+        let missing: Vec<SnapshotId> =
+            mark.roots.into_iter().filter(|id| !there.contains(id) && !forgotten.contains(id)).collect();
+        match missing.first() {
+            None => Ok(()),
+            Some(first) => Err(Error::SnapshotsVanished { count: missing.len(), first: *first }),
+        }
+    }
+
+    /// Looks at everything, moves what must be moved, and says what may go. `None`: nothing.
+    fn evaluate(&mut self, cycle: u64) -> Result<Option<Mark>> {
+        // The dead are done with first: their packs are nobody's.
+        if !self.options.dry_run {
+            for session in self.list_sessions()? {
+                self.resolve(session, cycle)?;
+            }
+            self.report.waiting_for.clear();
+        }
+        self.progress.report(Event::Stage { name: "packs and index" });
+        let store = self.repository.fresh_store()?;
+        let view = store.view();
+        self.fail_closed(&view)?;
+        self.progress.report(Event::Stage { name: "trees" });
+        let published = self.published()?;
+        let expired = self.expired(&published);
+        let stay = || {
+            published
+                .snapshots
+                .iter()
+                .map(|(snapshot, _)| snapshot)
+                .filter(|snapshot| !expired.contains(&snapshot.id()))
+        };
+        let live = Live::find(&store, &view, stay().map(|snapshot| &snapshot.record), self.progress)?;
+        self.report.lost_chunks = live.lost_count;
+        let writers: HashSet<SnapshotId> = self.list_sessions()?.into_iter().collect();
+        let usage = Usage::measure(&view, &live, &self.retained, |pack| writers.contains(&view.packs()[pack].writer));
+        let choice = choose(&usage.packs, &self.retained, &self.options.policy());
+        self.tell(&view, &usage, &choice);
+        if self.options.dry_run {
+            self.report.expired_snapshots = expired.iter().copied().collect();
+            return Ok(None);
+        }
+        let mut condemned: BTreeSet<PackId> = choice.unused.iter().copied().collect();
+        if !choice.repack.is_empty() {
+            self.progress.report(Event::Stage { name: "moving" });
+            let known = Known { store: &store, view: &view, live: &live, usage: &usage };
+            let moved = repack(&known, &choice.repack, self.by, self.writer_options(), self.progress)?;
+            condemned.extend(&moved.emptied);
+            self.proven.extend(moved.written);
+            self.report.written_bytes += moved.written_bytes;
+            self.report.problems.extend(moved.failed.iter().map(Error::to_string));
+        }
+        if condemned.is_empty() && expired.is_empty() {
+            return Ok(None);
+        }
+        let mut roots: Vec<SnapshotId> = stay().map(|snapshot| snapshot.id()).collect();
+        roots.sort_unstable();
+        Ok(Some(Mark {
+            cycle,
+            by: self.by,
+            created_ms: self.now_ms,
+            packs: condemned.into_iter().collect(),
+            roots,
+            expired: expired.into_iter().collect(),
+            extensions: Vec::new(),
+        }))
+    }
+
+    /// What cannot be read could speak of anything; only a pack speaks of nothing but itself, and is left alone.
+    fn fail_closed(&self, view: &Index) -> Result<()> {
+        let is_of_later = |problem: &Corruption| matches!(problem, Corruption::Unknown { .. });
+        for error in &view.report().errors {
+            if let Error::Corrupt { object, problem } = error
+                && (!matches!(object, ObjectName::Pack(..)) || is_of_later(problem))
+            {
+                return Err(problem.clone().of(*object));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every snapshot; an error if one cannot be read.
+    fn published(&self) -> Result<Published> {
+        let mut published = self.repository.published()?;
+        match published.unreadable.pop() {
+            Some(error) => Err(error),
+            None => Ok(published),
+        }
+    }
+
+    /// Forgotten, the window over, and not pinned.
+    fn expired(&self, published: &Published) -> BTreeSet<SnapshotId> {
+        let is_over = |forgotten: &crate::format::gc::Forgotten| forgotten.purge_after_ms <= self.now_ms;
+        let expired = published.snapshots.iter().filter(|(snapshot, forgotten)| {
+            forgotten.as_ref().is_some_and(is_over) && snapshot.record.flags & crate::format::snapshot::FLAG_PINNED == 0
+        });
+        expired.map(|(snapshot, _)| snapshot.id()).collect()
+    }
+
+    fn tell(&mut self, view: &Index, usage: &Usage, choice: &super::choose::Choice) {
+        let report = &mut self.report;
+        report.packs = usage.packs.len() as u64;
+        report.packs_bytes = usage.packs.iter().map(|pack| pack.stored).sum();
+        report.chunks = view.chunk_count() as u64;
+        report.remaining_unused_bytes = choice.remaining_unused_bytes;
+        let of = |ids: &[PackId]| {
+            let packs = usage.packs.iter().filter(|pack| ids.binary_search(&pack.id).is_ok());
+            packs.fold((0, 0, 0), |(count, stored, live), pack| (count + 1, stored + pack.stored, live + pack.live))
+        };
+        (report.unused_packs, report.unused_packs_bytes, _) = of(&choice.unused);
+        (report.repack_packs, report.repack_bytes, report.repack_live_bytes) = of(&choice.repack);
+    }
+
+    fn writer_options(&self) -> WriterOptions {
+        let config = self.repository.config();
+        WriterOptions {
+            threads: self.repository.inner.threads,
+            level: config.level.into(),
+            verify: true,
+            dry_run: false,
+            frame_target_bytes: config.frame.target_bytes as usize,
+            pack_data_bytes: config.pack_data_bytes as usize,
+            pack_meta_bytes: config.pack_meta_bytes as usize,
+            isolate_owners: config.frame.isolation > 0,
+        }
+    }
+
+    /// From the mark to the end.
+    fn finish(&mut self, cycle: u64, cycles: &Cycles) -> Result<Outcome> {
+        let (mark_bytes, mark) = match gc::read_mark(self.backend(), self.keys(), cycle) {
+            Ok(mark) => mark,
+            Err(Error::Backend(error)) if error.is_absent() => return Ok(Outcome::Again),
+            Err(error) => return Err(error),
+        };
+        let pending = self.pending(cycle)?;
+        self.report.waiting_for.clear();
+        if !mutant!("pending writers are not waited for") {
+            for session in &pending.sessions {
+                self.resolve(*session, cycle)?;
+            }
+        }
+        if !self.report.waiting_for.is_empty() {
+            return Ok(Outcome::Waiting);
+        }
+        let had_plan = cycles.has(cycle, GcStage::Plan);
+        let Some((plan_bytes, plan, is_own)) = self.plan(cycle, &mark, &mark_bytes, had_plan)? else {
+            return Ok(Outcome::Again);
+        };
+        if !is_own && !mutant!("a foreign plan is obeyed") {
+            self.check_plan(&mark, &plan)?;
+            if !self.report.waiting_for.is_empty() {
+                return Ok(Outcome::Waiting);
+            }
+        }
+        self.progress.report(Event::Stage { name: "deleting" });
+        self.companions = self.list_companions(&plan)?;
+        self.execute(cycle, &mark, &plan, *blake3::hash(&plan_bytes).as_bytes())?;
+        self.sweep(cycle, &pending.sessions)?;
+        Ok(Outcome::Done)
+    }
+
+    /// Who was at work after the mark was set: the first list that was written counts.
+    fn pending(&self, cycle: u64) -> Result<Pending> {
+        let name = ObjectName::Gc(cycle, GcStage::Pending);
+        let sessions = if mutant!("no pending list") { Vec::new() } else { self.list_sessions()? };
+        let pending = Pending { cycle, sessions, extensions: Vec::new() };
+        let bytes = gc::seal_step(self.keys(), cycle, GcStage::Pending, self.by, &pending.encode())?;
+        match self.backend().put_new(&name, bytes)? {
+            Put::Created => Ok(pending),
+            Put::Exists(_) | Put::Unknown => {
+                let (_, pending) =
+                    gc::read_step(self.backend(), self.keys(), cycle, GcStage::Pending, Pending::decode)?;
+                Ok(pending)
+            }
+        }
+    }
+
+    /// What goes. The first plan that was written counts, whoever made it; `None`: the cycle ended meanwhile.
+    fn plan(
+        &mut self,
+        cycle: u64,
+        mark: &Mark,
+        mark_bytes: &Bytes,
+        had_plan: bool,
+    ) -> Result<Option<(Bytes, Plan, bool)>> {
+        let name = ObjectName::Gc(cycle, GcStage::Plan);
+        if !had_plan {
+            let question = self.look_again(mark)?;
+            let answer = question.ask(self)?;
+            let plan = Plan {
+                cycle,
+                mark_digest: *blake3::hash(mark_bytes).as_bytes(),
+                delete: answer.delete,
+                rescued: answer.rescued,
+                extensions: Vec::new(),
+            };
+            let bytes = gc::seal_step(self.keys(), cycle, GcStage::Plan, self.by, &plan.encode())?;
+            let put = self.backend().put_new(&name, bytes.clone())?;
+            if Cycles::list(self.backend())?.newest_done() >= cycle {
+                return Ok(None);
+            }
+            if put == Put::Created || mutant!("everyone obeys his own plan") {
+                return Ok(Some((bytes, plan, true)));
+            }
+        }
+        match gc::read_step(self.backend(), self.keys(), cycle, GcStage::Plan, Plan::decode) {
+            Ok((bytes, plan)) => {
+                if plan.mark_digest != *blake3::hash(mark_bytes).as_bytes()
+                    || plan.delete.iter().any(|pack| mark.packs.binary_search(pack).is_err())
+                {
+                    return Err(Corruption::Malformed("a plan of another mark").of(name));
+                }
+                Ok(Some((bytes, plan, false)))
+            }
+            Err(Error::Backend(error)) if error.is_absent() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Loads the index, and only then the snapshots: a snapshot that is seen has all its packs in the view.
+    fn look_again(&self, mark: &Mark) -> Result<SecondLook> {
+        self.progress.report(Event::Stage { name: "packs and index" });
+        let early = if mutant!("snapshots are not read again") { Some(mark.roots.clone()) } else { None };
+        let store = self.repository.fresh_store()?;
+        let view = store.view();
+        self.fail_closed(&view)?;
+        self.progress.report(Event::Stage { name: "trees" });
+        // Forgotten ones too, as long as this cycle does not expire them: they keep their data for their window.
+        let published = self.published()?;
+        let live = published.snapshots.iter().filter(|(snapshot, forgotten)| {
+            mark.expired.binary_search(&snapshot.id()).is_err()
+                && !(forgotten.is_some() && mutant!("the forgotten lose their window"))
+                && early.as_ref().is_none_or(|roots| roots.binary_search(&snapshot.id()).is_ok())
+        });
+        let live = Live::find(&store, &view, live.map(|(snapshot, _)| &snapshot.record), self.progress)?;
+        Ok(SecondLook { store, view, live, marked: mark.packs.iter().copied().collect() })
+    }
+
+    /// A plan that this run did not make may have been made by anyone: it is carried out only if every writer that this run
+    /// sees is done with, and by this run's own look nothing that lives is lost. All of it, or nothing.
+    fn check_plan(&mut self, mark: &Mark, plan: &Plan) -> Result<()> {
+        for session in self.list_sessions()? {
+            self.resolve(session, mark.cycle)?;
+        }
+        if !self.report.waiting_for.is_empty() {
+            return Ok(());
+        }
+        let question = self.look_again(mark)?;
+        let delete: BTreeSet<PackId> = plan.delete.iter().copied().collect();
+        if question.question(self).may_all_go(&delete)? {
+            return Ok(());
+        }
+        let name = ObjectName::Gc(mark.cycle, GcStage::Plan);
+        Err(Corruption::Malformed("plan: it would delete what snapshots need").of(name))
+    }
+
+    /// Whether a writer is done with: it published, or never will. One that is at work is entered in the report.
+    fn resolve(&mut self, session: SnapshotId, cycle: u64) -> Result<bool> {
+        if gc::read_cell(self.backend(), self.keys(), session)? != Cell::Empty {
+            return Ok(true);
+        }
+        let writer = match self.repository.read_session(session) {
+            Ok(record) => {
+                let writer = Writer { session, host: record.host.clone(), process: record.process };
+                if !is_dead(&record) && !self.is_silent(session, Some(&record))? {
+                    self.report.waiting_for.push(writer);
+                    return Ok(false);
+                }
+                writer
+            }
+            // It gave up, or published just now: the fence tells which.
+            Err(Error::Corrupt { problem: Corruption::Missing, .. }) => {
+                gc::fence(self.backend(), self.keys(), session, cycle, self.by)?;
+                return Ok(true);
+            }
+            Err(Error::Corrupt { .. }) => {
+                let writer = Writer { session, host: String::new(), process: 0 };
+                if !self.is_silent(session, None)? {
+                    self.report.waiting_for.push(writer);
+                    return Ok(false);
+                }
+                writer
+            }
+            Err(error) => return Err(error),
+        };
+        if gc::fence(self.backend(), self.keys(), session, cycle, self.by)? == Cell::Tombstone {
+            self.report.fenced.push(writer);
+        }
+        Ok(true)
+    }
+
+    /// Whether a writer gave no sign of life for as long as it promised, or as the caller says: by the place's clock, or
+    /// where it has none by the writer's. Decides when it is fenced; that it may be, nothing decides.
+    fn is_silent(&self, session: SnapshotId, record: Option<&Session>) -> Result<bool> {
+        let lease = record.map_or(Duration::from_secs(72 * 3600), |record| Duration::from_secs(record.lease_s.into()));
+        let limit = self.options.fence_idle.unwrap_or(lease);
+        let mut names = self.renewals_of(session)?;
+        names.push(ObjectName::Session(session));
+        let mut youngest: Option<Duration> = None;
+        for name in names {
+            let age = match self.backend().age(&name) {
+                Ok(Some(age)) => age,
+                Ok(None) => {
+                    let started_ms = record.map_or(session.started_ms(), |record| record.started_ms);
+                    Duration::from_millis(self.now_ms.saturating_sub(started_ms))
+                }
+                Err(error) if error.is_absent() => continue,
+                Err(error) => return Err(error.into()),
+            };
+            youngest = Some(youngest.map_or(age, |known| known.min(age)));
+        }
+        Ok(youngest.is_none_or(|age| age >= limit))
+    }
+
+    fn list_sessions(&self) -> Result<Vec<SnapshotId>> {
+        let mut sessions = Vec::new();
+        self.backend().list(Prefix::Sessions, &mut |listed| {
+            if let Listed::Object { name: ObjectName::Session(id), .. } = listed {
+                sessions.push(id);
+            }
+            ControlFlow::Continue(())
+        })?;
+        sessions.sort_unstable();
+        Ok(sessions)
+    }
+
+    /// The signs of life of a session.
+    pub(super) fn renewals_of(&self, session: SnapshotId) -> Result<Vec<ObjectName>> {
+        let mut names = Vec::new();
+        self.backend().list(Prefix::Sessions, &mut |listed| {
+            if let Listed::Object { name: name @ ObjectName::Renewal(id, _), .. } = listed
+                && id == session
+            {
+                names.push(name);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(names)
+    }
+
+    fn list_companions(&self, plan: &Plan) -> Result<HashMap<PackId, Vec<ObjectName>>> {
+        let mut companions: HashMap<PackId, Vec<ObjectName>> = HashMap::new();
+        for prefix in [Prefix::Parity, Prefix::Damaged] {
+            self.backend().list(prefix, &mut |listed| {
+                if let Listed::Object {
+                    name: name @ (ObjectName::Parity(pack, _) | ObjectName::Damaged(pack, _)), ..
+                } = listed
+                    && plan.delete.binary_search(&pack).is_ok()
+                {
+                    companions.entry(pack).or_default().push(name);
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        Ok(companions)
+    }
+}
+
+/// What is there when every pending writer is done with.
+struct SecondLook {
+    store: Arc<Store>,
+    view: Arc<Index>,
+    live: Live,
+    marked: BTreeSet<PackId>,
+}
+
+impl SecondLook {
+    fn question<'q>(&'q self, pruning: &'q Pruning<'_>) -> Question<'q> {
+        Question {
+            store: &self.store,
+            view: &self.view,
+            live: &self.live,
+            marked: &self.marked,
+            retained: &pruning.retained,
+            proven: &pruning.proven,
+        }
+    }
+
+    fn ask(&self, pruning: &Pruning<'_>) -> Result<super::plan::Answer> {
+        self.question(pruning).decide()
+    }
+}
+
+/// Whether a writer of this boot of this machine runs no more.
+fn is_dead(session: &Session) -> bool {
+    if session.boot != host::boot_id() {
+        return false;
+    }
+    match (session.process_start(), host::process_start(session.process)) {
+        // Another process was given its id.
+        (Some(then), Some(now)) => then != now,
+        _ => !host::process_is_alive(session.process),
+    }
+}

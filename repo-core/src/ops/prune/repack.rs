@@ -1,0 +1,198 @@
+//! Moves what is needed out of packs that are hardly used: every chunk is named again as it moves. What a frame holds stays
+//! together, since who may see whose neighbours was decided when it was made; a frame that is used whole, or almost, moves as
+//! it was compressed.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::backend::Span;
+use crate::error::{Corruption, Error, Result};
+use crate::format::header::HEADER_LENGTH;
+use crate::format::pack::Codec;
+use crate::id::{ChunkId, ChunkKind, ObjectName, PackId, SnapshotId};
+use crate::pipeline;
+use crate::progress::{Event, Progress};
+use crate::seal::PackKeys;
+use crate::store::{Index, Sealing, Store, Writer, WriterOptions};
+
+use super::usage::{Live, Usage};
+
+/// A frame of which this share of the plaintext is used moves whole, in per cent.
+const WHOLE_PERCENT: u64 = 90;
+
+/// One chunk of a frame that is moved.
+struct Piece {
+    offset: u32,
+    length: u32,
+    kind: ChunkKind,
+    id: ChunkId,
+    is_kept: bool,
+}
+
+/// What moving did.
+pub struct Moved {
+    /// Packs of which all that is needed has another place now, proven.
+    pub emptied: Vec<PackId>,
+    /// The new packs, all of whose chunks were named anew.
+    pub written: HashSet<PackId>,
+    /// Packs that could not be read; they stay.
+    pub failed: Vec<Error>,
+    pub written_bytes: u64,
+}
+
+/// What is known of the packs that are moved.
+pub struct Known<'k> {
+    pub store: &'k Store,
+    pub view: &'k Index,
+    pub live: &'k Live,
+    pub usage: &'k Usage,
+}
+
+/// Copies the kept chunks of `packs` to new packs, and indexes those.
+pub fn repack(
+    known: &Known<'_>,
+    packs: &[PackId],
+    by: SnapshotId,
+    options: WriterOptions,
+    progress: &dyn Progress,
+) -> Result<Moved> {
+    let Known { store, view, .. } = *known;
+    let frames = pieces(known, packs);
+    let sealing = Sealing::new(store, by, options);
+    let (mut emptied, mut failed) = (Vec::new(), Vec::new());
+    pipeline::scope(|scope| {
+        let mut writer = sealing.start(scope)?;
+        for (pack, frames) in &frames {
+            if progress.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let row = &view.packs()[*pack as usize];
+            match move_pack(store, view, *pack, frames, &mut writer) {
+                Ok(()) => emptied.push(row.id),
+                // What it still holds stays where it is. What was copied of it already is a second place of it.
+                Err(error @ Error::Corrupt { .. }) => failed.push(error),
+                Err(Error::Backend(error)) if error.is_absent() => failed.push(Error::Backend(error)),
+                Err(error) => return Err(error),
+            }
+            progress.report(Event::Bytes { count: row.length.into() });
+        }
+        writer.finish()
+    })?;
+    sealing.check()?;
+    sealing.finish_index(view)?;
+    let stored = sealing.stored();
+    emptied.sort_unstable();
+    Ok(Moved {
+        emptied,
+        written: sealing.written().into_iter().collect(),
+        failed,
+        written_bytes: stored.data_bytes + stored.meta_bytes,
+    })
+}
+
+/// By pack and frame, in the order in which they lie there.
+fn pieces(known: &Known<'_>, packs: &[PackId]) -> BTreeMap<u32, BTreeMap<u32, Vec<Piece>>> {
+    let Known { view, live, usage, .. } = *known;
+    let wanted: HashSet<u32> = (0u32..)
+        .zip(view.packs())
+        .filter(|(_, row)| packs.binary_search(&row.id).is_ok())
+        .map(|(number, _)| number)
+        .collect();
+    let mut frames: BTreeMap<u32, BTreeMap<u32, Vec<Piece>>> = BTreeMap::new();
+    view.each_row(|chunk| {
+        let pack = view.frames()[chunk.frame as usize].0;
+        if wanted.contains(&pack) {
+            frames.entry(pack).or_default().entry(chunk.frame).or_default().push(Piece {
+                offset: chunk.offset,
+                length: chunk.length,
+                kind: chunk.kind,
+                id: *chunk.id,
+                is_kept: usage.is_kept(view, live, chunk.kind, chunk.id, chunk.frame),
+            });
+        }
+    });
+    frames
+}
+
+fn move_pack(
+    store: &Store,
+    view: &Index,
+    pack: u32,
+    frames: &BTreeMap<u32, Vec<Piece>>,
+    writer: &mut Writer<'_, '_>,
+) -> Result<()> {
+    let row = &view.packs()[pack as usize];
+    let object = ObjectName::Pack(row.kind, row.id);
+    let header = store.backend().get(&object, Span::Range { offset: 0, length: HEADER_LENGTH as u64 })?;
+    let keys = PackKeys::open(store.keys(), row.kind, &header).map_err(|problem| problem.of(object))?;
+    for (frame, pieces) in frames {
+        if !pieces.iter().any(|piece| piece.is_kept) {
+            continue;
+        }
+        let place = view.frames()[*frame as usize].1;
+        let record = place.record;
+        let span = Span::Range { offset: record.offset.into(), length: record.stored_length.into() };
+        let mut sealed = store.backend().get(&object, span)?.to_vec();
+        let packed = keys.decrypt_frame(place, &mut sealed).map_err(|problem| problem.of(object))?;
+        let raw = store
+            .with_codec(|codec| {
+                let mut raw = Vec::new();
+                codec.decompress_into(record.codec, packed, record.raw_length as usize, &mut raw).map(|()| raw)
+            })
+            .map_err(|problem| problem.of(object))?;
+        move_frame(store, pieces, raw, (record.codec, packed), writer).map_err(|error| match error {
+            Moving::Damaged(problem) => problem.of(object),
+            Moving::Failed(error) => error,
+        })?;
+    }
+    Ok(())
+}
+
+enum Moving {
+    Damaged(Corruption),
+    Failed(Error),
+}
+
+fn move_frame(
+    store: &Store,
+    pieces: &[Piece],
+    raw: Vec<u8>,
+    packed: (Codec, &[u8]),
+    writer: &mut Writer<'_, '_>,
+) -> Result<(), Moving> {
+    let mut pieces: Vec<&Piece> = pieces.iter().collect();
+    pieces.sort_by_key(|piece| piece.offset);
+    let bytes_of = |piece: &Piece| {
+        let bytes = raw.get(piece.offset as usize..).and_then(|rest| rest.get(..piece.length as usize));
+        bytes.ok_or(Moving::Damaged(Corruption::Malformed("chunk outside its frame")))
+    };
+    let is_named = |piece: &Piece| Ok(store.keys().chunk_id(piece.kind, bytes_of(piece)?) == piece.id);
+    let kept_bytes: u64 = pieces.iter().filter(|piece| piece.is_kept).map(|piece| u64::from(piece.length)).sum();
+    let mut end = 0;
+    let is_covered = pieces.iter().all(|piece| {
+        let follows = piece.offset == end;
+        end = piece.offset.saturating_add(piece.length);
+        follows
+    }) && end as usize == raw.len();
+    let is_whole = is_covered && kept_bytes * 100 >= raw.len() as u64 * WHOLE_PERCENT && packed.1.len() <= raw.len();
+    let mut taken = Vec::new();
+    for piece in pieces.iter().filter(|piece| piece.is_kept || is_whole) {
+        match is_named(piece)? {
+            true => taken.push(*piece),
+            // What nobody needs may be what it likes, as long as it is not passed on.
+            false if !piece.is_kept => {}
+            false => return Err(Moving::Damaged(Corruption::ChunkId)),
+        }
+    }
+    let chunks = taken.iter().map(|piece| (piece.id, piece.kind, piece.length)).collect();
+    if is_whole && taken.len() == pieces.len() {
+        let packed = (packed.0, packed.1.to_vec());
+        return writer.put_frame(chunks, raw, Some(packed)).map_err(Moving::Failed);
+    }
+    let mut content = Vec::with_capacity(kept_bytes as usize);
+    let kept: Vec<&&Piece> = taken.iter().filter(|piece| piece.is_kept).collect();
+    for piece in &kept {
+        content.extend_from_slice(bytes_of(piece)?);
+    }
+    let chunks = kept.iter().map(|piece| (piece.id, piece.kind, piece.length)).collect();
+    writer.put_frame(chunks, content, None).map_err(Moving::Failed)
+}

@@ -1,0 +1,242 @@
+//! Prune on a repository in memory: what goes, what stays, what is continued.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{PruneOptions, PruneReport, Unused};
+use crate::backend::{Backend, Memory, Prefix};
+use crate::error::Error;
+use crate::format::gc::Forgotten;
+use crate::id::{Doubled, GcStage, ObjectName, SnapshotId};
+use crate::ops::backup::BackupOptions;
+use crate::ops::check::CheckOptions;
+use crate::progress::Silent;
+use crate::repository::{InitOptions, Repository};
+use crate::store::{Session, SessionKind};
+use crate::walk::reader::ReaderSource;
+
+struct Place {
+    backend: Arc<Memory>,
+    repository: Repository,
+}
+
+/// Bytes that neither compress nor repeat.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut stream = blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof();
+    let mut bytes = vec![0; length];
+    stream.fill(&mut bytes);
+    bytes
+}
+
+impl Place {
+    fn new() -> Self {
+        let backend = Arc::new(Memory::new());
+        let (secret, _) = crate::crypto::Secret::generate_key().unwrap();
+        let repository = Repository::init(backend.clone(), &secret, &InitOptions::new()).unwrap().with_threads(1);
+        Self { backend, repository }
+    }
+
+    fn backup(&self, name: &str, bytes: &[u8]) -> SnapshotId {
+        let source = ReaderSource::new(name.as_ref(), std::io::Cursor::new(bytes.to_vec()));
+        self.repository.backup(&source, &BackupOptions::new(), &Silent).unwrap().snapshot.unwrap().id()
+    }
+
+    fn forget(&self, snapshot: SnapshotId, purge_after_ms: u64) {
+        let record = Forgotten {
+            snapshot,
+            at_ms: 0,
+            purge_after_ms,
+            reason: String::new(),
+            by: String::new(),
+            extensions: Vec::new(),
+        };
+        self.repository.write_forgotten(&record).unwrap();
+    }
+
+    fn prune(&self, options: &PruneOptions) -> PruneReport {
+        self.repository.prune(options, &Silent).unwrap()
+    }
+
+    fn names(&self, prefix: Prefix) -> BTreeSet<String> {
+        self.repository.objects(prefix).unwrap().into_iter().map(|(name, _)| name.to_string()).collect()
+    }
+
+    fn assert_whole(&self, snapshots: u64) {
+        let report = self.repository.check(&CheckOptions::new().read_data(), &Silent).unwrap();
+        assert!(report.is_whole(), "{:?}", report.errors);
+        assert_eq!(report.snapshots, snapshots);
+    }
+}
+
+fn all() -> PruneOptions {
+    PruneOptions::new().max_unused(Unused::Bytes(0))
+}
+
+#[test]
+fn what_only_an_expired_snapshot_needed_goes_and_the_rest_stays() {
+    let place = Place::new();
+    let first = place.backup("/a", &noise(1, 3 << 20));
+    place.backup("/b", &noise(2, 3 << 20));
+    let before = place.names(Prefix::All).len();
+    assert!(place.prune(&all()).deleted_packs == 0, "nothing is unused");
+    assert_eq!(place.names(Prefix::Gc), BTreeSet::new(), "and no cycle was begun for it");
+    place.forget(first, 0);
+    let report = place.prune(&all());
+    assert_eq!(report.expired_snapshots, [first]);
+    assert!(report.deleted_packs >= 2 && report.freed_bytes > 3 << 20, "{report:?}");
+    place.assert_whole(1);
+    assert!(place.names(Prefix::All).len() < before + 3);
+    assert_eq!(place.names(Prefix::Gc).len(), 4, "the steps of the last cycle stay");
+    let bytes: u64 = place.repository.objects(Prefix::All).unwrap().iter().map(|(_, size)| size).sum();
+    assert!(bytes < 4 << 20, "{bytes}");
+    assert_eq!(place.prune(&all()).deleted_packs, 0);
+}
+
+#[test]
+fn a_forgotten_snapshot_keeps_its_data_until_its_window_is_over() {
+    let place = Place::new();
+    let first = place.backup("/a", &noise(1, 1 << 20));
+    place.forget(first, u64::MAX);
+    assert!(place.repository.snapshots(&Default::default()).unwrap().snapshots.is_empty(), "it is not shown");
+    let report = place.prune(&all());
+    assert_eq!((report.deleted_packs, report.expired_snapshots.len()), (0, 0));
+    assert!(!place.names(Prefix::Snapshots).is_empty());
+}
+
+#[test]
+fn what_lives_in_a_pack_of_mostly_dead_chunks_moves() {
+    let place = Place::new();
+    let (kept, gone) = (noise(1, 1 << 20), noise(2, 6 << 20));
+    let both = place.backup("/both", &[kept.clone(), gone].concat());
+    place.backup("/kept", &kept);
+    place.forget(both, 0);
+    let report = place.prune(&all());
+    assert!(report.repack_packs >= 1 && report.written_bytes > 0, "{report:?}");
+    place.assert_whole(1);
+    let stored: u64 = place.repository.objects(Prefix::All).unwrap().iter().map(|(_, size)| size).sum();
+    assert!(stored < 3 << 20, "{stored}");
+}
+
+#[test]
+fn a_dry_run_tells_the_same_and_changes_nothing() {
+    let place = Place::new();
+    let first = place.backup("/a", &noise(1, 1 << 20));
+    place.backup("/b", &noise(2, 1 << 20));
+    place.forget(first, 0);
+    let before = place.names(Prefix::All);
+    let planned = place.prune(&all().dry_run());
+    assert_eq!(place.names(Prefix::All), before);
+    assert_eq!((planned.deleted_packs, planned.freed_bytes), (0, 0));
+    let done = place.prune(&all());
+    assert_eq!(
+        (planned.unused_packs, planned.repack_packs, planned.expired_snapshots),
+        (done.unused_packs, done.repack_packs, done.expired_snapshots)
+    );
+}
+
+#[test]
+fn a_writer_at_work_is_waited_for_and_the_next_run_continues() {
+    let place = Place::new();
+    let first = place.backup("/a", &noise(1, 1 << 20));
+    place.forget(first, 0);
+    let inner = &place.repository.inner;
+    let session = Session::register(&inner.backend, &inner.keys, SessionKind::Backup, "test").unwrap();
+    let report = place.prune(&all());
+    assert_eq!(report.waiting_for.iter().map(|writer| writer.session).collect::<Vec<_>>(), [session.id()]);
+    assert_eq!(report.deleted_packs, 0);
+    assert!(place.names(Prefix::Gc).len() == 2, "mark and pending are set");
+    // A new writer relies on nothing that is marked.
+    let view = place.repository.fresh_store().unwrap().view();
+    let marked = place.repository.objects(Prefix::Packs(crate::id::PackKind::Data)).unwrap();
+    assert!(marked.iter().all(|(name, _)| matches!(name, ObjectName::Pack(_, id) if view.is_condemned(id))));
+
+    session.give_up().unwrap();
+    let report = place.prune(&all());
+    assert!(report.continued && report.waiting_for.is_empty() && report.deleted_packs > 0, "{report:?}");
+    place.assert_whole(0);
+}
+
+#[test]
+fn a_silent_writer_is_fenced_and_cannot_publish() {
+    let place = Place::new();
+    let first = place.backup("/a", &noise(1, 1 << 20));
+    place.forget(first, 0);
+    let inner = &place.repository.inner;
+    let session = Session::register(&inner.backend, &inner.keys, SessionKind::Backup, "test").unwrap();
+    let id = session.id();
+    let report = place.prune(&all().fence_idle(Duration::ZERO));
+    assert_eq!(report.fenced.len(), 1);
+    assert!(report.waiting_for.is_empty() && report.deleted_packs > 0);
+    assert!(place.names(Prefix::Sessions).is_empty());
+    let shown = place.repository.snapshots(&Default::default()).unwrap();
+    assert!(shown.snapshots.is_empty() && shown.unreadable.is_empty(), "a fence is no snapshot");
+    assert!(matches!(place.repository.read_published(id), Ok(None)));
+    place.assert_whole(0);
+}
+
+#[test]
+fn a_snapshot_that_vanished_stops_everything_unless_that_is_accepted() {
+    let place = Place::new();
+    let first = place.backup("/a", &noise(1, 1 << 20));
+    let second = place.backup("/b", &noise(2, 1 << 20));
+    place.forget(first, 0);
+    place.prune(&all());
+    for name in [ObjectName::Snapshot(second), ObjectName::SecondCopy(Doubled::Snapshot(second))] {
+        place.backend.remove(&name).unwrap();
+    }
+    let packs = place.names(Prefix::Packs(crate::id::PackKind::Data));
+    let refused = place.repository.prune(&all(), &Silent).unwrap_err();
+    assert!(matches!(refused, Error::SnapshotsVanished { count: 1, first } if first == second));
+    assert_eq!(place.names(Prefix::Packs(crate::id::PackKind::Data)), packs);
+    assert!(place.prune(&all().accept_lost_snapshots()).deleted_packs > 0);
+}
+
+#[test]
+fn anything_that_cannot_be_read_stops_everything() {
+    for damage in ["snapshots/", "packs/m", "index/"] {
+        let place = Place::new();
+        let first = place.backup("/a", &noise(1, 1 << 20));
+        place.backup("/b", &noise(2, 1 << 20));
+        let objects = place.repository.objects(Prefix::All).unwrap();
+        for (name, _) in objects.iter().filter(|(name, _)| name.to_string().contains(damage)) {
+            let mut bytes = place.backend.get(name, crate::backend::Span::All).unwrap().to_vec();
+            bytes[100] ^= 1; // beyond the header, in what is sealed
+            place.backend.remove(name).unwrap();
+            place.backend.put_new(name, bytes.into()).unwrap();
+        }
+        place.forget(first, 0);
+        let before = place.names(Prefix::Packs(crate::id::PackKind::Data));
+        assert!(place.repository.prune(&all(), &Silent).is_err(), "{damage}");
+        assert_eq!(place.names(Prefix::Packs(crate::id::PackKind::Data)), before, "{damage}");
+    }
+}
+
+#[test]
+fn a_cycle_that_was_cut_off_after_any_step_is_continued() {
+    for last in GcStage::ALL {
+        let place = Place::new();
+        let first = place.backup("/a", &noise(1, 1 << 20));
+        place.backup("/b", &noise(2, 1 << 20));
+        let objects = |place: &Place| place.repository.objects(Prefix::All).unwrap();
+        let before: Vec<_> = objects(&place)
+            .into_iter()
+            .map(|(name, _)| (name, place.backend.get(&name, crate::backend::Span::All).unwrap()))
+            .collect();
+        place.forget(first, 0);
+        place.prune(&all());
+        // As if the run had died right after it wrote this step: everything that it deleted is back.
+        for stage in GcStage::ALL.into_iter().filter(|stage| *stage > last) {
+            place.backend.remove(&ObjectName::Gc(1, stage)).unwrap();
+        }
+        if last < GcStage::Done {
+            for (name, bytes) in before {
+                place.backend.put_new(&name, bytes).unwrap();
+            }
+        }
+        let report = place.prune(&all());
+        assert_eq!(report.continued, last < GcStage::Done, "{last:?}");
+        place.assert_whole(1);
+        assert_eq!(place.names(Prefix::Snapshots).len(), 1);
+    }
+}

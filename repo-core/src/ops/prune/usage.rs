@@ -1,0 +1,161 @@
+//! What is used: which stored chunks some snapshot refers to, and how much of each pack that is.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::error::{Error, Result};
+use crate::format::snapshot::SnapshotRecord;
+use crate::id::{ChunkId, ChunkKind, PackId, PackKind};
+use crate::progress::Progress;
+use crate::store::{ChunkSet, Index, Store};
+use crate::tree;
+
+/// Chunks that are named one by one if they are lost; of more there is a count.
+const LOST_MAX: usize = 1000;
+
+/// The chunks that snapshots refer to: one bit for each that is stored.
+pub struct Live {
+    set: ChunkSet,
+    /// Referred to and stored nowhere.
+    pub lost: Vec<(ChunkKind, ChunkId)>,
+    pub lost_count: u64,
+}
+
+impl Live {
+    /// Walks every tree. Fails closed: what cannot be read could refer to anything.
+    pub fn find<'r>(
+        store: &Store,
+        view: &Index,
+        records: impl Iterator<Item = &'r SnapshotRecord>,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let mut live = Self { set: view.empty_set(), lost: Vec::new(), lost_count: 0 };
+        let mut lost = HashSet::new();
+        for root in records.filter_map(|record| record.root.tree) {
+            tree::reach(store, &root, &mut |kind, id| {
+                if kind == ChunkKind::Tree && progress.is_cancelled() {
+                    return Err(Error::Cancelled);
+                }
+                match view.insert_into(&mut live.set, kind, id) {
+                    Some(is_new) => Ok(is_new),
+                    None => {
+                        if lost.len() < LOST_MAX && lost.insert((kind, *id)) {
+                            live.lost.push((kind, *id));
+                        }
+                        live.lost_count += 1;
+                        // A tree or list node: reading it says what is wrong. Content that is lost stops nothing.
+                        Ok(matches!(kind, ChunkKind::Tree | ChunkKind::List))
+                    }
+                }
+            })?;
+        }
+        Ok(live)
+    }
+
+    /// Whether some snapshot refers to the chunk.
+    pub fn contains(&self, view: &Index, kind: ChunkKind, id: &ChunkId) -> bool {
+        view.is_in(&self.set, kind, id)
+    }
+}
+
+/// One pack, as far as it is needed. Sizes in bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PackUse {
+    pub id: PackId,
+    pub kind: PackKind,
+    /// As stored.
+    pub stored: u64,
+    /// The share of `stored` that live chunks account for.
+    pub live: u64,
+    /// Chunks for which this is the place that counts.
+    pub kept_chunks: u64,
+    /// Whether it may be condemned: all that it holds is known, and no writer is at work that made it.
+    pub is_free: bool,
+}
+
+/// How every pack is used, and which place of each live chunk counts.
+pub struct Usage {
+    pub packs: Vec<PackUse>,
+    /// Live plaintext bytes by number of the frame.
+    pub live_raw: Vec<u32>,
+    /// Of live chunks with several places: the frame that counts.
+    chosen: HashMap<ChunkId, u32>,
+}
+
+impl Usage {
+    /// `unreliable`: packs that never count as the place of a chunk (condemned before, and still there). `writers`: sessions
+    /// at work, whose packs are theirs.
+    pub fn measure(view: &Index, live: &Live, unreliable: &HashSet<PackId>, is_busy: impl Fn(usize) -> bool) -> Self {
+        let mut usage = Self {
+            packs: view
+                .packs()
+                .iter()
+                .enumerate()
+                .map(|(number, row)| PackUse {
+                    id: row.id,
+                    kind: row.kind,
+                    stored: row.length.into(),
+                    live: 0,
+                    kept_chunks: 0,
+                    is_free: !view.report().half_known.contains(&row.id) && !is_busy(number),
+                })
+                .collect(),
+            live_raw: vec![0; view.frames().len()],
+            chosen: HashMap::new(),
+        };
+        // Those with one place first: where a chunk has several, the pack that is kept for other reasons is the place.
+        let mut several: HashMap<ChunkId, (ChunkKind, u32)> = HashMap::new();
+        view.each_row(|chunk| {
+            if !live.contains(view, chunk.kind, chunk.id) {
+                return;
+            }
+            if view.frames_of(chunk.kind, chunk.id).len() > 1 {
+                several.insert(*chunk.id, (chunk.kind, chunk.length));
+            } else {
+                usage.keep(view, chunk.frame, chunk.length);
+            }
+        });
+        let kept: Vec<u64> = usage.packs.iter().map(|pack| pack.kept_chunks).collect();
+        for (id, (kind, length)) in several {
+            let frames = view.frames_of(kind, &id);
+            let rank = |frame: &u32| {
+                let pack = view.frames()[*frame as usize].0 as usize;
+                let pack_id = usage.packs[pack].id;
+                let is_reliable = !unreliable.contains(&pack_id) && !view.has_lost(&pack_id, &id);
+                (is_reliable, kept[pack], std::cmp::Reverse(pack_id))
+            };
+            if let Some(best) = frames.into_iter().max_by_key(rank) {
+                usage.chosen.insert(id, best);
+                usage.keep(view, best, length);
+            }
+        }
+        usage.weigh(view);
+        usage
+    }
+
+    fn keep(&mut self, view: &Index, frame: u32, length: u32) {
+        self.live_raw[frame as usize] = self.live_raw[frame as usize].saturating_add(length);
+        self.packs[view.frames()[frame as usize].0 as usize].kept_chunks += 1;
+    }
+
+    /// A frame's stored bytes are shared out by its plaintext. Header, table and padding count as used while anything in the
+    /// pack is: to write it anew would not free them.
+    fn weigh(&mut self, view: &Index) {
+        let mut dead = vec![0u64; self.packs.len()];
+        for (number, (pack, place)) in view.frames().iter().enumerate() {
+            let (stored, raw) = (u64::from(place.record.stored_length), u64::from(place.record.raw_length).max(1));
+            let live = u64::from(self.live_raw[number]).min(raw);
+            dead[*pack as usize] += stored * (raw - live) / raw;
+        }
+        for (pack, dead) in self.packs.iter_mut().zip(dead) {
+            pack.live = if pack.kept_chunks == 0 { 0 } else { pack.stored.saturating_sub(dead) };
+        }
+    }
+
+    /// Whether this frame is the place that counts of a live chunk.
+    pub fn is_kept(&self, view: &Index, live: &Live, kind: ChunkKind, id: &ChunkId, frame: u32) -> bool {
+        match self.chosen.get(id) {
+            Some(chosen) => *chosen == frame,
+            None => live.contains(view, kind, id),
+        }
+    }
+}
