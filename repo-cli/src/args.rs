@@ -165,6 +165,7 @@ pub enum Command {
     Ls(commands::ls::Ls),
     Restore(Box<commands::restore::Restore>),
     Check(commands::check::Check),
+    Copy(Box<commands::copy::Copy>),
     Cat(commands::cat::Cat),
     List(commands::list::List),
     Dump(commands::dump::Dump),

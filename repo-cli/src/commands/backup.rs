@@ -207,7 +207,7 @@ impl Backup {
     fn open(&self, context: &Context) -> Outcome<Repository> {
         match context.open_aloud() {
             Err(Failure::Core(Error::NoRepository { .. })) if self.init && !self.dry_run => {
-                let made = context.init(&self.new, init::default_label())?;
+                let made = context.init(&self.new, init::default_label(), None)?;
                 init::tell(context, &made)?;
                 Ok(made.repository)
             }
