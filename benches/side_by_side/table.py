@@ -76,6 +76,9 @@ def heading(rows, left_out):
         "Source, repository and target on tmpfs" + (
             f"; in the second part repository and target on a disk ({', '.join(disk)})." if disk else "."),
     ]
+    lines[-1] += "  "
+    lines.append("icecore's repositories are made with `--parity 0`, since the peers keep no parity and the targets are "
+                 "stated without it; a directory's default is 2 %, which adds as much to its packs.")
     absent = sorted({t.program for t in tools.TOOLS if t.by_default} - {
         t.program for t in tools.TOOLS for row in rows if row["tool"] == t.slug})
     if absent:

@@ -41,8 +41,12 @@ class Tool:
         return [binary, *self.arguments(step, places, self.verifies)]
 
 
+def _as_icecore(step, places, verifies):
+    """icecore takes restic's own command line. The peers keep no parity, and size is compared without it."""
+    return [*_as_restic(step, places, verifies), *(("--parity", "0") if step == "init" else ())]
+
+
 def _as_restic(step, places, verifies):
-    """icecore takes restic's own command line, so one function serves both."""
     verb = {
         "init": ("init",),
         "first": ("backup", places.source),
@@ -70,8 +74,8 @@ def _as_rustic(step, places, verifies):
 
 
 TOOLS = (
-    Tool("icecore", "icecore", "icecore", True, arguments=_as_restic),
-    Tool("icecore-unverified", "icecore", "icecore `--no-extra-verify`", False, arguments=_as_restic),
+    Tool("icecore", "icecore", "icecore", True, arguments=_as_icecore),
+    Tool("icecore-unverified", "icecore", "icecore `--no-extra-verify`", False, arguments=_as_icecore),
     Tool("restic", "restic", "restic", True, arguments=_as_restic),
     Tool("restic-unverified", "restic", "restic `--no-extra-verify`", False, arguments=_as_restic),
     Tool("rustic", "rustic", "rustic", True, arguments=_as_rustic),

@@ -15,12 +15,13 @@ use repo_core::internals::error::Corruption;
 use repo_core::internals::format;
 use repo_core::internals::format::tree::{self, TreeNode};
 use repo_core::internals::id::ObjectName;
+use repo_core::internals::parity;
 
 /// A target: takes any bytes, says whether it accepted them.
 pub type Target = fn(&[u8]) -> bool;
 
 /// All targets by the names of their binaries.
-pub const TARGETS: [(&str, Target); 17] = [
+pub const TARGETS: [(&str, Target); 18] = [
     ("header", header),
     ("marker", marker),
     ("key_slot", key_slot),
@@ -35,6 +36,7 @@ pub const TARGETS: [(&str, Target); 17] = [
     ("tree_node", tree_node),
     ("list_node", list_node),
     ("xattrs", xattrs),
+    ("parity", parity),
     ("object_name", object_name),
     ("chunker", chunker),
     ("seal", seal),
@@ -141,6 +143,43 @@ pub fn list_node(data: &[u8]) -> bool {
 
 pub fn xattrs(data: &[u8]) -> bool {
     exact(data, tree::decode_xattrs, |xattrs| tree::encode_xattrs(xattrs))
+}
+
+pub fn parity(data: &[u8]) -> bool {
+    use format::parity::{PARITY_HEAD_LENGTH, ParityHeader};
+    let read = |object: &[u8]| {
+        let header = match ParityHeader::decode_first(object) {
+            Ok(header) => header,
+            Err(_) => ParityHeader::decode_last(object).ok()?,
+        };
+        let pack = header.pack;
+        // Half of the input in the place of the pack: what comes out has the pack's name, or nothing comes out.
+        if let Ok(healed) = parity::heal(pack, &object[object.len() / 2..], object) {
+            assert_eq!(blake3::hash(&healed.bytes), blake3::Hash::from_bytes(pack.0), "other bytes under its name");
+        }
+        if parity::verify(pack, header.parity.len() as u16, object).is_ok() {
+            let shards = &object[header.parity_offset(0)..header.parity_offset(header.parity.len())];
+            assert!(header.encode(shards) == object, "accepted, but not the one spelling of this value");
+        }
+        Some(())
+    };
+    // Also with a right hash behind as long a table as the head asks for.
+    let mut repaired = data.to_vec();
+    if let Some(head) = data.first_chunk::<PARITY_HEAD_LENGTH>() {
+        let number =
+            |at: usize, size: usize| head[at..at + size].iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
+        let data_shards = match number(8, 4) {
+            0 => 0,
+            length => number(16, 8).div_ceil(length).min(1 << 20),
+        };
+        let end = PARITY_HEAD_LENGTH + 16 * (data_shards + number(12, 2)) as usize;
+        if let Some((covered, rest)) = repaired.split_at_mut_checked(end)
+            && let Some(hash) = rest.first_chunk_mut::<32>()
+        {
+            *hash = *blake3::hash(covered).as_bytes();
+        }
+    }
+    read(data).is_some() | read(&repaired).is_some()
 }
 
 pub fn object_name(data: &[u8]) -> bool {

@@ -166,6 +166,7 @@ pub enum Command {
     Restore(Box<commands::restore::Restore>),
     Check(commands::check::Check),
     Copy(Box<commands::copy::Copy>),
+    Repair(commands::repair::Repair),
     Cat(commands::cat::Cat),
     List(commands::list::List),
     Dump(commands::dump::Dump),

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::{env, fs};
 
 use repo_core::{
-    Backend, BackendErrorKind, ChunkerParameters, Error, InitOptions, Limited, Local, ObjectName, OpenOptions,
-    Repository, Span,
+    Backend, BackendErrorKind, Error, InitOptions, Limited, Local, ObjectName, OpenOptions, Repository, Span,
 };
 
 use crate::args::Global;
@@ -102,16 +101,13 @@ impl Context {
     }
 
     /// Makes a repository.
-    pub fn init(&self, new: &NewSecret, label: String, chunker: Option<ChunkerParameters>) -> Outcome<Made> {
+    pub fn init(&self, new: &NewSecret, mut options: InitOptions) -> Outcome<Made> {
         let backend = self.backend()?;
         // Before a new password is thought of.
         if backend.get(&ObjectName::Format, Span::All).is_ok() {
             return Err(Error::RepositoryExists { place: backend.place() }.into());
         }
         let made = secrets::for_new_repository(&self.global, new)?;
-        let mut options = InitOptions::default();
-        options.label = label;
-        options.chunker = chunker.unwrap_or(options.chunker);
         // Off is of a run alone: what a repository is made with is a level.
         if let Some(level @ 1..) = self.global.compression.level() {
             options.level = level;

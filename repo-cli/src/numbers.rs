@@ -187,8 +187,27 @@ pub fn parse_compression(text: &str) -> Result<Compression, String> {
     }
 }
 
+/// Reads a percentage from 0 to 100, with or without its sign.
+pub fn parse_percent(text: &str) -> Result<u8, String> {
+    let digits = text.strip_suffix('%').unwrap_or(text);
+    match digits.parse() {
+        Ok(percent @ 0..=100) => Ok(percent),
+        _ => Err("write a whole number from 0 to 100, and perhaps %".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn percentages_are_whole_and_within_their_bounds() {
+        for (text, percent) in [("0", 0), ("5%", 5), ("100%", 100)] {
+            assert_eq!(parse_percent(text), Ok(percent));
+        }
+        for text in ["101", "-1", "2.5%", "", "%", "5%%", "five"] {
+            assert!(parse_percent(text).is_err(), "{text}");
+        }
+    }
+
     use super::*;
 
     #[test]

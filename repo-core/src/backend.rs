@@ -2,6 +2,7 @@
 //! A backend knows no keys and no meaning; choosing paths, fsync and retries is its own affair.
 
 use std::fmt;
+use std::io;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ pub use memory::Memory;
 ///
 /// 1. `put_new` is all or nothing, and durable when it returns.
 /// 2. What was written is at once readable and listed.
-/// 3. An existing name is never replaced: `put_new` answers [`Put::Exists`] with the bytes that are there.
+/// 3. An existing name is never replaced, but by `replace_damaged`: `put_new` answers [`Put::Exists`] with the bytes that
+///    are there.
 /// 4. A missing name is an error that [`BackendError::is_absent`], never empty bytes.
 /// 5. `remove` is durable when it returns.
 /// 6. `list` shows every object that existed throughout, and of those written or removed meanwhile any subset.
@@ -71,6 +73,23 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// Removes an object.
     fn remove(&self, name: &ObjectName) -> Result<Removal, BackendError>;
+
+    /// Puts `bytes` in the place of a damaged object, in one step: at every moment, and after a power failure, all of the
+    /// old or all of the new stands under the name. Durable when it returns.
+    ///
+    /// A name that is free stays free, which is an error that [`BackendError::is_absent`]: who removed it had a reason.
+    /// For repair alone, and only with bytes that are proven to be this object's: then several at once do no harm.
+    ///
+    /// The default refuses with an error that [`BackendError::is_unsupported`]: a place that cannot do it so does not do it.
+    fn replace_damaged(&self, name: &ObjectName, _bytes: Bytes) -> Result<(), BackendError> {
+        Err(BackendError::io("replacing", name, io::ErrorKind::Unsupported.into()))
+    }
+
+    /// Percent of parity that a new repository at this place gives its packs unless it is told otherwise. The default is
+    /// none: most stores keep several copies themselves.
+    fn default_parity_percent(&self) -> u8 {
+        0
+    }
 
     /// What this place can do.
     fn capabilities(&self) -> Capabilities;

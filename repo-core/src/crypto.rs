@@ -33,6 +33,10 @@ pub fn random<const N: usize>() -> Result<[u8; N]> {
 
 /// Fills `bytes` from the operating system.
 fn fill_random(bytes: &mut [u8]) -> Result<()> {
+    #[cfg(feature = "internals")]
+    if crate::world::fill_random(bytes) {
+        return Ok(());
+    }
     getrandom::fill(bytes).map_err(|error| Error::Randomness(error.to_string()))
 }
 

@@ -243,6 +243,11 @@ impl BackendError {
         Self { object: object.to_string(), action, kind, source }
     }
 
+    /// Whether this place cannot do such a thing at all.
+    pub fn is_unsupported(&self) -> bool {
+        self.source.kind() == io::ErrorKind::Unsupported
+    }
+
     /// Whether the object is simply not there.
     pub fn is_absent(&self) -> bool {
         self.kind == BackendErrorKind::Absent

@@ -12,6 +12,7 @@ pub mod list;
 pub mod marker;
 pub mod node;
 pub mod pack;
+pub mod parity;
 #[cfg(test)]
 mod properties;
 pub mod session;
@@ -63,6 +64,12 @@ pub const PACK_CHUNKS_MAX: usize = 1 << 20;
 
 /// A sealed footer: 2^20 chunks and 65,535 frames take 46 MiB.
 pub const FOOTER_BYTES_MAX: usize = 64 << 20;
+
+/// A shard of a pack: the least that parity brings back. A whole disk sector, or a few, are lost together.
+pub const SHARD_BYTES_MAX: u32 = 64 << 10;
+
+/// Shards of one pack, and shards of parity for it: 1 GiB in the longest shards.
+pub const PARITY_SHARDS_MAX: usize = (OBJECT_BYTES_MAX / SHARD_BYTES_MAX as u64) as usize;
 
 /// Plaintext of an index block: what a reader holds while it looks one up.
 pub const INDEX_BLOCK_BYTES_MAX: usize = 1 << 20;

@@ -44,8 +44,9 @@
 //!   options, then a [`Progress`]: [`init`](Repository::init), [`open`](Repository::open),
 //!   [`backup`](Repository::backup), [`restore`](Repository::restore), [`check`](Repository::check),
 //!   [`read`](Repository::read), [`list`](Repository::list), [`snapshots`](Repository::snapshots),
-//!   [`snapshot`](Repository::snapshot), [`describe_pack`](Repository::describe_pack) and
-//!   [`describe_index`](Repository::describe_index) for those who look closer, and key slots from [`add_key`](Repository::add_key) to
+//!   [`snapshot`](Repository::snapshot), [`repair_parity`](Repository::repair_parity),
+//!   [`describe_pack`](Repository::describe_pack) and [`describe_index`](Repository::describe_index) for those who look
+//!   closer, and key slots from [`add_key`](Repository::add_key) to
 //!   [`recovery_kit`](Repository::recovery_kit).
 //! - [`Backend`]: where objects lie. [`Local`] is a directory, [`Memory`] is gone with the process, [`Limited`] slows
 //!   another down; six promises make one of your own.
@@ -108,6 +109,7 @@ mod frame;
 mod id;
 mod mutants;
 mod ops;
+mod parity;
 mod pipeline;
 mod platform;
 mod progress;
@@ -116,6 +118,8 @@ mod seal;
 mod store;
 mod tree;
 mod walk;
+#[cfg(feature = "internals")]
+mod world;
 
 pub use bytes::Bytes;
 
@@ -132,9 +136,17 @@ pub use id::{
 pub use ops::backup::{Alike, BackupOptions, BackupReport, Mode};
 pub use ops::check::{CheckOptions, CheckReport};
 pub use ops::copy::{CopyOptions, CopyReport, CopyTarget, DamagedSource, PresentCopy};
+pub use ops::forget::calendar::{CalendarSpan, NotASpan, Period};
+pub use ops::forget::freed::Freed;
+pub use ops::forget::group::{GroupBy, GroupKey};
+pub use ops::forget::guard::{Guard, Uncounted};
+pub use ops::forget::plan::{ForgetGroup, ForgetOptions, ForgetPlan, ForgetReport};
+pub use ops::forget::policy::{Candidate, Count, Decision, Policy, Reason, Zone};
 pub use ops::prune::{PruneOptions, PruneReport, Unused, Writer};
 pub use ops::read::StoredFile;
+pub use ops::repair::parity::{ParityOptions, ParityReport, Unhealed};
 pub use ops::restore::{Overwrite, RestoreOptions, RestoreReport};
+pub use ops::tag::{ForgottenSnapshot, TagOptions, TagReport};
 pub use progress::{Action, Event, Progress, Silent};
 pub use repository::{
     ChunkDescription, FrameDescription, IndexDescription, IndexedPack, InitOptions, KeyInfo, KeyKind, OpenOptions,
@@ -183,6 +195,9 @@ pub mod internals {
     pub mod mutants {
         pub use crate::mutants::{activate, is_active};
     }
+    pub mod parity {
+        pub use crate::parity::*;
+    }
     pub mod pipeline {
         pub use crate::pipeline::*;
     }
@@ -205,5 +220,8 @@ pub mod internals {
     }
     pub mod walk {
         pub use crate::walk::*;
+    }
+    pub mod world {
+        pub use crate::world::*;
     }
 }

@@ -4,8 +4,11 @@
 pub mod backup;
 pub mod check;
 pub mod copy;
+pub mod forget;
 pub mod list;
 mod lookup;
 pub mod prune;
 pub mod read;
+pub mod repair;
 pub mod restore;
+pub mod tag;

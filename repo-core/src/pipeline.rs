@@ -26,6 +26,8 @@ impl<'scope> Scope<'scope, '_> {
     pub fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'scope) -> Result<()> {
         // A walk and the drop of a deep tree may recurse with its depth.
         let builder = thread::Builder::new().name(name.to_owned()).stack_size(8 << 20);
+        #[cfg(feature = "internals")]
+        let work = crate::world::inherit(work);
         match builder.spawn_scoped(self.inner, work) {
             Ok(_) => Ok(()),
             Err(source) => Err(Error::Local { path: name.into(), what: "starting a thread", source }),
@@ -41,6 +43,8 @@ pub fn scope<'env, T>(body: impl for<'scope> FnOnce(&Scope<'scope, 'env>) -> Res
 /// A pool for data-parallel loops: of a repository's own, since the process may use the global one for other things.
 pub fn pool(threads: usize) -> Result<rayon::ThreadPool> {
     let builder = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|_| "worker".to_owned());
+    #[cfg(feature = "internals")]
+    let builder = builder.start_handler(crate::world::inherit_each());
     builder.build().map_err(|error| Error::Local {
         path: "worker".into(),
         what: "starting threads",

@@ -7,7 +7,13 @@ mod inspect;
 mod keys;
 mod open;
 mod options;
+mod parameters;
+mod republish;
 mod snapshots;
+mod witness;
+
+pub(crate) use republish::Old;
+pub(crate) use witness::Witness;
 
 pub use describe::{ChunkDescription, FrameDescription, IndexDescription, IndexedPack, PackDescription};
 
@@ -64,6 +70,8 @@ pub struct InitOptions {
     pub frame_target_bytes: u32,
     /// zstd level, 1 to 19.
     pub level: i8,
+    /// Percent of parity that packs get, 0 to 100; `None`: what the place says.
+    pub parity_percent: Option<u8>,
     /// Of the first key slot.
     pub label: String,
 }
@@ -191,6 +199,7 @@ impl Default for InitOptions {
             },
             frame_target_bytes: 1 << 20,
             level: 3,
+            parity_percent: None,
             label: String::new(),
         }
     }

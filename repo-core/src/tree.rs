@@ -4,6 +4,7 @@
 mod list;
 mod reach;
 mod read;
+mod references;
 mod write;
 
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 pub use list::{ContentBuilder, Extents, extents};
 pub use reach::reach;
 pub use read::{Nodes, find, nodes};
+pub use references::{Visitor, references};
 pub use write::TreeBuilder;
 
 use crate::error::Result;

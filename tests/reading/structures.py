@@ -88,7 +88,8 @@ def ascends(keys, what):
 TYPES = {"format": 15, "keys": 13, "keyring": 11, "config": 10, "packs/d": 1, "packs/m": 2, "index": 3, "snapshots": 4,
          "sessions": 5}
 NAMES = re.compile(r"(format|keys/[0-9a-f]{32}|keyring/[0-9a-f]{16}|config/[0-9a-f]{16}|snapshots/[0-9a-f]{32}|"
-                   r"sessions/[0-9a-f]{32}|index/[0-9a-f]{64}|packs/[dm]/([0-9a-f]{2})/\2[0-9a-f]{62})")
+                   r"sessions/[0-9a-f]{32}|index/[0-9a-f]{64}|packs/[dm]/([0-9a-f]{2})/\2[0-9a-f]{62}|"
+                   r"parity/([0-9a-f]{2})/\3[0-9a-f]{62}\.[0-9a-f]{4})")
 DOUBLED = re.compile("(format|keys|keyring|config|snapshots)(/|$)")
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 
+from . import parity
 from .structures import (DATA, DK, H, KH, Damage, Keys, Pack, config, footer, header, index_block, key_slot, keyring,
                          marker, need, open_box, open_slot, padme, session, slot_body, snapshot, trailer)
 from .trees import cut, gear_table, list_node, tree_node, xattrs
@@ -101,6 +102,7 @@ DECODERS = {
     "snapshot_incremental": snapshot, "snapshot_differential": snapshot, "xattrs": xattrs, "tree_leaf": tree_node,
     "tree_branch": tree_node, "list_leaf": list_node, "list_branch": list_node, "index_block": index_block,
     "footer": lambda data: footer(data, (DATA,), 1228), "trailer": lambda data: trailer(data, 5384),
+    "parity": parity.parity,
 }
 
 
@@ -119,6 +121,7 @@ def verify(directory):
     for name, decode in DECODERS.items():
         verify_structure(name, decode, vectors[name][0])
     verify_sealed(vectors)
+    parity.verify(vectors["parity"][0])
     verify_derived(directory)
     verify_cuts(directory)
     others = vectors.keys() - DECODERS.keys() - SEALED

@@ -33,6 +33,8 @@ pub fn run(make: &dyn Fn() -> Arc<dyn Backend>) {
     what_was_removed_is_gone(&*prepared());
     each_prefix_lists_its_own(&*prepared());
     a_listing_stops_when_told_and_lets_its_caller_read(&*prepared());
+    what_was_damaged_is_replaced_and_what_is_gone_stays_so(&*prepared());
+    of_racing_replacers_each_leaves_whole_bytes(&*prepared());
     of_racing_writers_exactly_one_creates(&*prepared());
     of_racing_removers_exactly_one_removes(&*prepared());
     writers_of_different_names_do_not_disturb_each_other(&*prepared());
@@ -222,6 +224,72 @@ fn a_listing_stops_when_told_and_lets_its_caller_read(backend: &dyn Backend) {
         backend.list(Prefix::All, &mut each).unwrap();
         assert_eq!(calls, stop_after);
     }
+}
+
+/// Of places that replace at all.
+fn replaces(backend: &dyn Backend) -> bool {
+    match backend.replace_damaged(&ObjectName::Keyring(77), b"x".to_vec().into()) {
+        Err(error) if error.is_unsupported() => false,
+        Err(error) if error.is_absent() => {
+            // Perhaps only because nothing is there: asked again of something that is.
+            create(backend, &ObjectName::Keyring(77), b"damaged");
+            let answer = backend.replace_damaged(&ObjectName::Keyring(77), b"whole".to_vec().into());
+            backend.remove(&ObjectName::Keyring(77)).unwrap();
+            !answer.is_err_and(|error| error.is_unsupported())
+        }
+        other => panic!("{other:?} of a name that is free"),
+    }
+}
+
+fn what_was_damaged_is_replaced_and_what_is_gone_stays_so(backend: &dyn Backend) {
+    if !replaces(backend) {
+        return;
+    }
+    for name in names() {
+        let error = backend.replace_damaged(&name, content(&name).into()).expect_err("nothing was written");
+        assert!(error.is_absent(), "{error}");
+        assert_eq!(error.object, name.to_string());
+    }
+    assert_eq!(listed(backend, Prefix::All), BTreeMap::new());
+    let mut expected = BTreeMap::new();
+    for name in names() {
+        for damaged in [b"damaged".as_slice(), b"", &[7; 100_000]] {
+            create(backend, &name, damaged);
+            backend.replace_damaged(&name, content(&name).into()).unwrap();
+            assert_eq!(backend.get(&name, Span::All).unwrap(), content(&name), "{name}");
+            backend.remove(&name).unwrap();
+            assert!(backend.replace_damaged(&name, content(&name).into()).unwrap_err().is_absent(), "{name}");
+        }
+        create(backend, &name, b"damaged");
+        backend.replace_damaged(&name, content(&name).into()).unwrap();
+        expected.insert(name, content(&name).len() as u64);
+        assert_eq!(listed(backend, Prefix::All), expected);
+        assert_eq!(backend.put_new(&name, b"other".to_vec().into()).unwrap(), Put::Exists(content(&name).into()));
+    }
+}
+
+fn of_racing_replacers_each_leaves_whole_bytes(backend: &dyn Backend) {
+    if !replaces(backend) {
+        return;
+    }
+    let name = ObjectName::Pack(PackKind::Data, PackId([0x55; 32]));
+    let bytes = |writer: usize| vec![writer as u8; 10_000 + writer];
+    let is_whole = |seen: &[u8]| (0..=WRITERS).any(|writer| seen == bytes(writer));
+    create(backend, &name, &bytes(WRITERS));
+    all_at_once(|writer| {
+        for _ in 0..ROUNDS {
+            backend.replace_damaged(&name, bytes(writer).into()).unwrap();
+            assert!(is_whole(&backend.get(&name, Span::All).unwrap()), "seen in part");
+        }
+    });
+    assert!(is_whole(&backend.get(&name, Span::All).unwrap()));
+    // One takes it away: nobody brings it back.
+    all_at_once(|writer| match writer {
+        0 => assert_eq!(backend.remove(&name).unwrap(), Removal::Removed),
+        _ => _ = backend.replace_damaged(&name, bytes(writer).into()).is_err_and(|error| error.is_absent()),
+    });
+    assert!(backend.get(&name, Span::All).unwrap_err().is_absent());
+    assert_eq!(listed(backend, Prefix::All), BTreeMap::new());
 }
 
 /// Promises 1 and 3 under a race: the losers are given the winner's bytes, whole.

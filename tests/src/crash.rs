@@ -7,7 +7,7 @@
 //! The model, which is worse than any journalling file system and about as bad as POSIX allows:
 //! - A file's bytes are safe once the file was synced. Bytes written since may be there, missing, cut in half, or zeros.
 //! - A change of a directory (a name given, moved or taken away) is safe once that directory was synced. Of all others any
-//!   subset may have happened; a rename is two changes, of which one may be lost. To sync a file says nothing of its name.
+//!   subset may have happened; a rename is two changes, of which one may be lost, and so is an exchange. To sync a file says nothing of its name.
 //! - What the start of the recording found is safe.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -38,6 +38,7 @@ enum Operation {
     Write(PathBuf, Vec<u8>),
     SyncFile(PathBuf),
     Rename(PathBuf, PathBuf),
+    Exchange(PathBuf, PathBuf),
     Link(PathBuf, PathBuf),
     Unlink(PathBuf),
     SyncDirectory(PathBuf),
@@ -59,6 +60,7 @@ impl fmt::Display for Operation {
             Self::Write(path, bytes) => write!(f, "write {} bytes to {}", bytes.len(), path.display()),
             Self::SyncFile(path) => write!(f, "fsync file {}", path.display()),
             Self::Rename(from, to) => write!(f, "rename {} to {}", from.display(), to.display()),
+            Self::Exchange(one, other) => write!(f, "exchange {} and {}", one.display(), other.display()),
             Self::Link(from, to) => write!(f, "link {} to {}", from.display(), to.display()),
             Self::Unlink(path) => write!(f, "unlink {}", path.display()),
             Self::SyncDirectory(path) => write!(f, "fsync directory {}", path.display()),
@@ -142,6 +144,14 @@ impl FileOperations for Recorder {
         }
         let operation = |paths: &[PathBuf]| Operation::Rename(paths[0].clone(), paths[1].clone());
         self.record(|| SystemFiles.rename_no_replace(from, to), &[from, to], operation)
+    }
+
+    fn rename_exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        if !self.can_rename {
+            return Err(rustix::io::Errno::INVAL.into());
+        }
+        let operation = |paths: &[PathBuf]| Operation::Exchange(paths[0].clone(), paths[1].clone());
+        self.record(|| SystemFiles.rename_exchange(one, other), &[one, other], operation)
     }
 
     fn link(&self, file: &File, from: &Path, to: &Path) -> io::Result<()> {
@@ -255,6 +265,11 @@ impl FileOperations for Failing {
     fn rename_no_replace(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.grow()?;
         self.inner.rename_no_replace(from, to)
+    }
+
+    fn rename_exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        self.grow()?;
+        self.inner.rename_exchange(one, other)
     }
 
     fn link(&self, file: &File, from: &Path, to: &Path) -> io::Result<()> {
@@ -538,6 +553,11 @@ impl Disk {
                 let node = self.find(from);
                 self.change(to, Some(node));
                 self.change(from, None);
+            }
+            Operation::Exchange(one, other) => {
+                let (first, second) = (self.find(one), self.find(other));
+                self.change(other, Some(first));
+                self.change(one, Some(second));
             }
             Operation::Link(from, to) => {
                 let node = self.find(from);

@@ -10,6 +10,7 @@ pub mod crash;
 pub mod damage;
 pub mod privilege;
 pub mod process;
+pub mod simulate;
 pub mod terminal;
 pub mod tree;
 pub mod whole;

@@ -298,6 +298,10 @@ impl FileOperations for Failing {
         self.fail(Step::Rename)?;
         SystemFiles.rename_no_replace(from, to)
     }
+    fn rename_exchange(&self, one: &Path, other: &Path) -> std::io::Result<()> {
+        self.fail(Step::Rename)?;
+        SystemFiles.rename_exchange(one, other)
+    }
     fn link(&self, file: &fs::File, from: &Path, to: &Path) -> std::io::Result<()> {
         SystemFiles.link(file, from, to)
     }

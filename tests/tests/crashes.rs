@@ -192,6 +192,37 @@ fn a_place_once_prepared_keeps_what_is_put_there() {
     }
 }
 
+#[test]
+fn a_damaged_object_is_as_it_was_or_whole_and_stays_whole_once_it_was_replaced() {
+    let start = |root: &Path| {
+        small_layout(root);
+        fs::write(root.join(DATA.to_string()), "damaged").unwrap();
+    };
+    let bench = Bench::new(start, Recorder::new);
+    bench.local.replace_damaged(&DATA, content(&DATA).into()).unwrap();
+    bench.recorder.mark("replaced");
+    assert_eq!(fs::read_dir(bench.disk.path().join("vault/tmp")).unwrap().count(), 0, "the old bytes are gone");
+    let log = bench.recorder.finish();
+    let check = |crash: &Crash, disk: &Path| match Local::new(disk.join("vault")).get(&DATA, Span::All) {
+        Ok(bytes) if bytes == content(&DATA) => Ok(()),
+        Ok(bytes) if bytes == b"damaged".as_slice() && !crash.has_passed("replaced") => Ok(()),
+        other => Err(format!("{other:?}")),
+    };
+    assert!(for_each_crash(&log, &mut { check }) > 5);
+    assert_eq!(log.syncs().len(), 2);
+    assert_eq!(needless_syncs(&log, &check), [""; 0]);
+}
+
+#[test]
+fn a_place_that_cannot_exchange_files_keeps_the_damaged_one() {
+    let bench = Bench::new(small_layout, |base| Recorder::new(base).without_rename());
+    bench.put(DATA);
+    let error = bench.local.replace_damaged(&DATA, b"other".to_vec().into()).unwrap_err();
+    assert!(error.is_unsupported(), "{error}");
+    assert_eq!(bench.local.get(&DATA, Span::All).unwrap(), content(&DATA));
+    assert_eq!(fs::read_dir(bench.disk.path().join("vault/tmp")).unwrap().count(), 0);
+}
+
 /// A writer who died between the name and its sync leaves an object that the next failure may take. Who is told that it
 /// exists builds on it.
 #[test]

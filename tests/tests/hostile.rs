@@ -104,6 +104,7 @@ fn forge(bench: &Bench, build: impl FnOnce(&mut Forger<'_, '_, '_>) -> Subtree) 
         pack_data_bytes: 1 << 20,
         pack_meta_bytes: 1 << 20,
         isolate_owners: false,
+        parity_percent: 0,
     };
     let sealing = Sealing::new(&store, session.id(), options);
     let subtree = pipeline::scope(|scope| {

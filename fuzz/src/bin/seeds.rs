@@ -6,7 +6,7 @@ use std::path::Path;
 use icecore_fuzz::vectors;
 
 /// Target, and the vectors that are its input as they stand.
-const VECTORS: [(&str, &[&str]); 14] = [
+const VECTORS: [(&str, &[&str]); 15] = [
     ("header", &["header", "sealed_pack", "sealed_keyring"]),
     ("marker", &["marker"]),
     ("key_slot", &["key_slot_argon2id", "key_slot_raw", "sealed_slot_password", "sealed_slot_key_file"]),
@@ -21,6 +21,7 @@ const VECTORS: [(&str, &[&str]); 14] = [
     ("tree_node", &["tree_leaf", "tree_branch"]),
     ("list_node", &["list_leaf", "list_branch"]),
     ("xattrs", &["xattrs"]),
+    ("parity", &["parity"]),
 ];
 
 fn write(target: &str, name: &str, bytes: &[u8]) {
@@ -61,6 +62,7 @@ fn object_names() {
         format!("packs/d/ab/{id}"),
         format!("packs/m/ab/{id}"),
         format!("index/{id}"),
+        format!("parity/ab/{id}.000b"),
         format!("snapshots/{}", &id[..32]),
         format!("sessions/{}", &id[..32]),
         format!("r/snapshots/{}", &id[..32]),

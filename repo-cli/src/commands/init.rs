@@ -1,13 +1,14 @@
 //! `icecore init`
 
 use clap::Args;
-use repo_core::system;
+use repo_core::{InitOptions, system};
 use serde::Serialize;
 
 use crate::args::with_exit_codes;
 use crate::context::{Context, Made};
 use crate::exit::{Failure, Outcome};
 use crate::names;
+use crate::numbers;
 use crate::others::From;
 use crate::secrets::NewSecret;
 
@@ -32,6 +33,10 @@ pub struct Init {
     #[command(flatten)]
     from: From,
 
+    /// Percent of parity that packs get, 0 to 100, by which damaged ones can be brought back [default: 2 in a directory]
+    #[arg(long, value_name = "N", value_parser = numbers::parse_percent)]
+    parity: Option<u8>,
+
     /// Accepted for restic's scripts: there is one format, which no number of restic's means
     #[arg(long, value_name = "VERSION", hide_short_help = true, value_parser = ["stable", "latest", "1", "2"])]
     repository_version: Option<String>,
@@ -54,7 +59,11 @@ impl Init {
             }
             (false, false) => None,
         };
-        let made = context.init(&self.new, label, chunker)?;
+        let mut options = InitOptions::default();
+        options.label = label;
+        options.parity_percent = self.parity;
+        options.chunker = chunker.unwrap_or(options.chunker);
+        let made = context.init(&self.new, options)?;
         tell(context, &made)
     }
 }

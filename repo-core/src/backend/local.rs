@@ -145,6 +145,16 @@ impl Backend for Local {
         self.unlink(name).map_err(|error| BackendError::io("removing", name, error))
     }
 
+    fn replace_damaged(&self, name: &ObjectName, bytes: Bytes) -> Result<(), BackendError> {
+        self.clean_up.call_once(|| self.remove_stale_temporaries());
+        self.exchange(name, &bytes).map_err(|error| BackendError::io("replacing", name, error))
+    }
+
+    /// One disk, which loses sectors.
+    fn default_parity_percent(&self) -> u8 {
+        2
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities { put_if_absent: true }
     }
@@ -230,6 +240,27 @@ impl Local {
             }
             result => result,
         }
+    }
+
+    /// Exchanges the file under a name for a new one: the only way in which one that is there is ever written anew. Never a
+    /// rename over it, which would bring back a name that another process has just removed.
+    fn exchange(&self, name: &ObjectName, bytes: &[u8]) -> io::Result<()> {
+        let target = self.path(name);
+        // A look only, to say "absent" before anything is written; the exchange itself decides.
+        self.operations.open(&target)?;
+        let temporary = self.write_temporary(bytes)?;
+        if let Err(error) = self.operations.rename_exchange(&temporary.path, &target) {
+            self.discard(&temporary);
+            return Err(if no_such_operation(&error) {
+                io::Error::new(io::ErrorKind::Unsupported, "this file system cannot exchange two files in one step")
+            } else {
+                error
+            });
+        }
+        // The old bytes now have the temporary name. They stay there until the new ones are safe under theirs.
+        self.confirm(name, &target)?;
+        self.discard(&temporary);
+        Ok(())
     }
 
     /// Makes the directory of `target` durable, after `name` was given or found taken.
@@ -458,8 +489,10 @@ mod tests {
                 assert!(parent(&local.path(&name)).is_dir(), "{name}");
             }
         }
-        assert!(is_folder("packs/m/0a") && is_folder("r/keys") && is_folder("tmp"));
-        for name in ["packs/m/0A", "packs/m/+a", "packs/x/00", "packs/m/000", "packs/m/0a/00", "r/packs", ""] {
+        assert!(is_folder("packs/m/0a") && is_folder("parity/0a") && is_folder("r/keys") && is_folder("tmp"));
+        for name in
+            ["packs/m/0A", "parity/0A", "packs/m/+a", "packs/x/00", "packs/m/000", "packs/m/0a/00", "r/packs", ""]
+        {
             assert!(!is_folder(name), "{name}");
         }
     }

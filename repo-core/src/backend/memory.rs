@@ -83,6 +83,16 @@ impl Backend for Memory {
         })
     }
 
+    fn replace_damaged(&self, name: &ObjectName, bytes: Bytes) -> Result<(), BackendError> {
+        match self.objects().entry(*name) {
+            Entry::Occupied(mut there) => {
+                there.insert(bytes);
+                Ok(())
+            }
+            Entry::Vacant(_) => Err(BackendError::io("replacing", name, io::ErrorKind::NotFound.into())),
+        }
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities { put_if_absent: true }
     }

@@ -65,6 +65,11 @@ pub struct FrameParameters {
     pub isolation: u8,
 }
 
+/// The extension that says how much parity new packs get: one byte. Who does not know it writes none, which harms nothing.
+const PARITY_PERCENT: u16 = 1;
+/// As much parity as data.
+pub const PARITY_PERCENT_MAX: u8 = 100;
+
 /// A pack must hold a frame or two; the least is for tests and tiny stores.
 pub const PACK_BYTES_MIN: u32 = 64 << 10;
 /// The largest pack that may be asked for: half the limit of an object, so that padding and the last frame fit.
@@ -102,6 +107,23 @@ impl Config {
         Ok(config)
     }
 
+    /// Percent of parity that new packs get; 0 for none.
+    pub fn parity_percent(&self) -> u8 {
+        let extension = self.extensions.iter().find(|(tag, _)| *tag == PARITY_PERCENT);
+        extension.and_then(|(_, bytes)| bytes.first().copied()).unwrap_or(0)
+    }
+
+    /// The same parameters with another percentage of parity. Over 100 is no config that [`check`](Self::check) lets pass.
+    pub fn with_parity_percent(mut self, percent: u8) -> Self {
+        self.extensions.retain(|(tag, _)| *tag != PARITY_PERCENT);
+        if percent > 0 {
+            // In its one place, since tags ascend.
+            let place = self.extensions.partition_point(|(tag, _)| *tag < PARITY_PERCENT);
+            self.extensions.insert(place, (PARITY_PERCENT, vec![percent]));
+        }
+        self
+    }
+
     /// Whether a repository may have such parameters. Writers ask before they encode.
     pub fn check(&self) -> Result<(), Corruption> {
         refuse_unknown("feature that readers must know", self.incompatible)?;
@@ -123,7 +145,12 @@ impl Config {
         if !valid {
             return Err(Corruption::Malformed("config"));
         }
-        check_extensions(&self.extensions)
+        check_extensions(&self.extensions)?;
+        match self.extensions.iter().find(|(tag, _)| *tag == PARITY_PERCENT).map(|(_, bytes)| &bytes[..]) {
+            // None at all is said by leaving it out.
+            None | Some([1..=PARITY_PERCENT_MAX]) => Ok(()),
+            Some(_) => Err(Corruption::Malformed("percent of parity")),
+        }
     }
 }
 
@@ -191,11 +218,29 @@ mod tests {
     }
 
     #[test]
+    fn the_percentage_of_parity_has_one_spelling_and_stands_among_other_extensions() {
+        let others = vec![(0, vec![9]), (7, vec![])];
+        let config = Config { extensions: others.clone(), ..sample_config() };
+        assert_eq!(config.parity_percent(), 0);
+        for percent in [1, 2, 100] {
+            let changed = config.clone().with_parity_percent(50).with_parity_percent(percent);
+            assert_eq!(Config::decode(&changed.encode()).map(|config| config.parity_percent()), Ok(percent));
+            assert_eq!(changed.with_parity_percent(0).extensions, others);
+        }
+        for bytes in [vec![0], vec![101], vec![], vec![2, 0]] {
+            assert_eq!(
+                with(|config| config.extensions = vec![(1, bytes)]),
+                Err(Corruption::Malformed("percent of parity"))
+            );
+        }
+    }
+
+    #[test]
     fn extensions_ascend_and_critical_ones_are_refused() {
         let tags = |tags: &[u16]| with(|config| config.extensions = tags.iter().map(|tag| (*tag, vec![])).collect());
-        assert_eq!(tags(&[1, 2, 0x7fff]), Ok(()));
-        assert_eq!(tags(&[2, 1]), Err(Corruption::Malformed("order of extensions")));
-        assert_eq!(tags(&[1, 1]), Err(Corruption::Malformed("order of extensions")));
-        assert_eq!(tags(&[1, 0x8001]), Err(Corruption::Unknown { field: "critical extension", value: 0x8001 }));
+        assert_eq!(tags(&[2, 3, 0x7fff]), Ok(()));
+        assert_eq!(tags(&[3, 2]), Err(Corruption::Malformed("order of extensions")));
+        assert_eq!(tags(&[2, 2]), Err(Corruption::Malformed("order of extensions")));
+        assert_eq!(tags(&[2, 0x8001]), Err(Corruption::Unknown { field: "critical extension", value: 0x8001 }));
     }
 }

@@ -84,6 +84,21 @@ pub struct Forgotten {
     pub extensions: Extensions,
 }
 
+/// What a forget record says of the snapshot that took the forgotten one's place: retagged, pinned. Clients do not write
+/// forget records, so this is a word to rely on where a snapshot's own is not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Successor {
+    /// The one that took the place.
+    pub snapshot: SnapshotId,
+    /// The time in the id under which it was first published.
+    pub begun_ms: u64,
+    /// When the storage said that it was first written; 0: it did not.
+    pub stored_ms: u64,
+}
+
+/// Tag of an extension of a forget record: its [`Successor`]. `id 16 ‖ u64 begun_ms ‖ u64 stored_ms`, little-endian.
+const SUCCESSOR: u16 = 1;
+
 /// Payload of `damaged/<pack>.<number>`: chunks that the pack no longer holds. No writer relies on it for them, so that the
 /// next backup that meets their content stores it again.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -203,6 +218,26 @@ impl Forgotten {
     }
 }
 
+impl Successor {
+    /// The extensions of a forget record that names it.
+    pub fn extensions(&self) -> Extensions {
+        let bytes = [&self.snapshot.0[..], &self.begun_ms.to_le_bytes(), &self.stored_ms.to_le_bytes()].concat();
+        vec![(SUCCESSOR, bytes)]
+    }
+
+    /// What a forget record says, if it does.
+    pub fn of(record: &Forgotten) -> Option<Self> {
+        let (_, bytes) = record.extensions.iter().find(|(tag, _)| *tag == SUCCESSOR)?;
+        let (id, times) = bytes.split_first_chunk::<16>()?;
+        let (begun, stored) = times.split_first_chunk::<8>()?;
+        Some(Self {
+            snapshot: SnapshotId(*id),
+            begun_ms: u64::from_le_bytes(*begun),
+            stored_ms: u64::from_le_bytes(stored.try_into().ok()?),
+        })
+    }
+}
+
 impl Damaged {
     /// The payload, by the codec's rules.
     pub fn encode(&self) -> Vec<u8> {
@@ -291,6 +326,25 @@ mod tests {
             .collect();
         let large = Mark { packs, ..mark() };
         assert_eq!(Mark::decode(&large.encode()), Ok(large));
+    }
+
+    #[test]
+    fn a_successor_reads_back_and_what_is_none_is_none() {
+        let successor = Successor { snapshot: SnapshotId([3; 16]), begun_ms: 5, stored_ms: u64::MAX };
+        let with = |extensions| Forgotten {
+            snapshot: SnapshotId([1; 16]),
+            at_ms: 1,
+            purge_after_ms: 2,
+            reason: String::new(),
+            by: String::new(),
+            extensions,
+        };
+        let record = Forgotten::decode(&with(successor.extensions()).encode()).unwrap();
+        assert_eq!(Successor::of(&record), Some(successor));
+        for bytes in [vec![], vec![0; 31], vec![0; 33]] {
+            assert_eq!(Successor::of(&with(vec![(SUCCESSOR, bytes)])), None);
+        }
+        assert_eq!(Successor::of(&with(Vec::new())), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The 80 bytes that every sealed object begins with. Key slots and the marker have layouts of their own.
+//! The 80 bytes that every sealed object begins with. Key slots, the marker and parity have layouts of their own.
 
 use super::cursor::Cursor;
 use super::{MAGIC, VERSION_BYTE, check_version, refuse_unknown};
@@ -6,7 +6,7 @@ use crate::error::Corruption;
 
 /// What an object is. The number stands in its header.
 ///
-/// Reserved for later verbs, and refused until then: 12 parity, 16 lock, 19 inventory, 20 audit, 21 journal,
+/// Reserved for later verbs, and refused until then: 16 lock, 19 inventory, 20 audit, 21 journal,
 /// 22 attestation, 23 mirror, 24 verified.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u8)]
@@ -22,6 +22,7 @@ pub enum ObjectType {
     Done = 9,
     Config = 10,
     Keyring = 11,
+    Parity = 12,
     KeySlot = 13,
     Tombstone = 14,
     Format = 15,
@@ -66,6 +67,7 @@ impl ObjectType {
             9 => Self::Done,
             10 => Self::Config,
             11 => Self::Keyring,
+            12 => Self::Parity,
             13 => Self::KeySlot,
             14 => Self::Tombstone,
             15 => Self::Format,
@@ -101,7 +103,9 @@ impl Header {
         check_version(version.into())?;
         let object_type = match ObjectType::from_number(number) {
             // Their layouts are their own; here they are out of place.
-            Some(ObjectType::KeySlot | ObjectType::Format) => return Err(Corruption::WrongType(number)),
+            Some(ObjectType::Parity | ObjectType::KeySlot | ObjectType::Format) => {
+                return Err(Corruption::WrongType(number));
+            }
             Some(object_type) => object_type,
             None => return Err(Corruption::Unknown { field: "object type", value: number.into() }),
         };
@@ -157,7 +161,7 @@ mod tests {
         for number in 0..=255 {
             let expected = match number {
                 1..=11 | 14 | 17 | 18 => Ok(number),
-                13 | 15 => Err(Corruption::WrongType(number)),
+                12 | 13 | 15 => Err(Corruption::WrongType(number)),
                 _ => Err(Corruption::Unknown { field: "object type", value: number.into() }),
             };
             assert_eq!(with(4, number).map(|header| header.object_type as u8), expected);

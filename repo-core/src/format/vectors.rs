@@ -20,7 +20,7 @@ use crate::error::Corruption;
 use crate::id::{ChunkId, ChunkKind, PackId, PackKind, RepositoryId, SeriesId, SlotId, SnapshotId};
 
 /// The bytes of a vector file: hexadecimal digits, and `#` with what they mean.
-pub(super) fn parse(text: &str) -> Vec<u8> {
+pub(crate) fn parse(text: &str) -> Vec<u8> {
     let digits: String = text
         .lines()
         .flat_map(|line| line.split('#').next().unwrap_or_default().chars())
@@ -34,7 +34,7 @@ macro_rules! vector {
         $crate::format::vectors::parse(include_str!(concat!("../../../docs/vectors/", $name, ".hex")))
     };
 }
-pub(super) use vector;
+pub(crate) use vector;
 
 /// Counting bytes, as the vectors are filled with.
 pub(super) fn counting<const N: usize>(start: u8) -> [u8; N] {

@@ -281,6 +281,7 @@ impl<'r> Run<'r> {
             pack_data_bytes: self.options.pack_data_bytes.unwrap_or(config.pack_data_bytes) as usize,
             pack_meta_bytes: config.pack_meta_bytes as usize,
             isolate_owners: config.frame.isolation > 0,
+            parity_percent: config.parity_percent(),
         };
         let sealing = Sealing::new(&self.store, session, writer_options);
         let view = self.store.view();

@@ -1,6 +1,7 @@
 //! Check: looks, names what is wrong and what it touches, changes nothing.
 
 mod packs;
+mod parity;
 mod trees;
 
 use std::collections::HashSet;
@@ -11,6 +12,8 @@ use crate::id::{ObjectName, PackId, SnapshotId};
 use crate::pipeline;
 use crate::progress::{Event, Progress};
 use crate::repository::{Repository, SnapshotFilter};
+
+use crate::store::Index;
 
 use trees::Trees;
 
@@ -101,6 +104,7 @@ impl Repository {
         // (invariant 6).
         let list = self.snapshots(&SnapshotFilter::default())?;
         progress.report(Event::Stage { name: "packs and index" });
+        let parity_names: Vec<_> = self.objects(Prefix::Parity)?.into_iter().map(|(name, _)| name).collect();
         let store = self.fresh_store()?;
         let view = store.view();
         let mut damaged = HashSet::new();
@@ -109,6 +113,7 @@ impl Repository {
             progress.report(Event::Stage { name: "data" });
             packs::read_all(&store, &view, self.inner.threads, progress, &mut report, &mut damaged)?;
         }
+        self.check_parity(&parity_names, &view, options, progress, &mut report)?;
         report.packs = view.report().listed_packs.len() as u64;
         report.chunks = view.chunk_count() as u64;
         progress.report(Event::Stage { name: "trees" });
@@ -127,6 +132,25 @@ impl Repository {
         report.damaged_packs = damaged.into_iter().collect();
         report.damaged_packs.sort_unstable();
         Ok(report)
+    }
+
+    fn check_parity(
+        &self,
+        names: &[ObjectName],
+        view: &Index,
+        options: &CheckOptions,
+        progress: &dyn Progress,
+        report: &mut CheckReport,
+    ) -> Result<()> {
+        let mut found = parity::Found::default();
+        parity::check_names(names, |pack| view.report().listed_packs.contains_key(pack), &mut found);
+        if options.read_data {
+            parity::read_all(self.inner.backend.as_ref(), names, self.inner.threads, progress, &mut found)?;
+        }
+        report.errors.append(&mut found.errors);
+        report.notes.append(&mut found.notes);
+        report.read_bytes += found.read_bytes;
+        Ok(())
     }
 
     fn note_sessions(&self, report: &mut CheckReport) -> Result<()> {

@@ -453,6 +453,7 @@ impl<'r> Run<'r> {
             pack_data_bytes: config.pack_data_bytes as usize,
             pack_meta_bytes: config.pack_meta_bytes as usize,
             isolate_owners: config.frame.isolation > 0,
+            parity_percent: config.parity_percent(),
         }
     }
 }

@@ -34,6 +34,10 @@ pub trait FileOperations: Send + Sync + fmt::Debug {
     /// [`no_such_operation`] tells whether the file system has no such step.
     fn rename_no_replace(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Exchanges what two names stand for, in one step; `NotFound` if either is free.
+    /// [`no_such_operation`] tells whether the file system has no such step.
+    fn rename_exchange(&self, one: &Path, other: &Path) -> io::Result<()>;
+
     /// Gives the open `file`, which is at `from`, the further name `to`; `AlreadyExists` if anything has it.
     fn link(&self, file: &File, from: &Path, to: &Path) -> io::Result<()>;
 
@@ -115,6 +119,10 @@ impl FileOperations for SystemFiles {
 
     fn rename_no_replace(&self, from: &Path, to: &Path) -> io::Result<()> {
         Ok(rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+    }
+
+    fn rename_exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        Ok(rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
     }
 
     fn link(&self, file: &File, from: &Path, to: &Path) -> io::Result<()> {

@@ -40,11 +40,19 @@ pub fn boot_id() -> [u8; 16] {
 
 /// This process's id, which means something within [`boot_id`].
 pub fn process_id() -> u32 {
+    #[cfg(feature = "internals")]
+    if let Some(simulated) = crate::world::ask(|world| world.process_id()) {
+        return simulated;
+    }
     std::process::id()
 }
 
 /// Whether a process of this [`boot_id`] runs. In doubt it does. An id that was given anew is somebody else's life, but a life.
 pub fn process_is_alive(process: u32) -> bool {
+    #[cfg(feature = "internals")]
+    if let Some(simulated) = crate::world::ask(|world| world.process_is_alive(process)) {
+        return simulated;
+    }
     let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) else {
         return false;
     };
@@ -54,6 +62,10 @@ pub fn process_is_alive(process: u32) -> bool {
 /// When a process of this [`boot_id`] began, as the kernel counts; with its id it names one process of this boot. `None`:
 /// there is no such process, or the system does not tell.
 pub fn process_start(process: u32) -> Option<u64> {
+    #[cfg(feature = "internals")]
+    if let Some(is_alive) = crate::world::ask(|world| world.process_is_alive(process)) {
+        return is_alive.then_some(u64::from(process));
+    }
     let stat = fs::read(format!("/proc/{process}/stat")).ok()?;
     // Field 22 of proc(5); the second, the program's name in brackets, may hold spaces and brackets itself.
     let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
@@ -63,6 +75,10 @@ pub fn process_start(process: u32) -> Option<u64> {
 
 /// The time in nanoseconds since 1970 UTC, by this machine's clock; ends in the year 2262.
 pub fn now_ns() -> i64 {
+    #[cfg(feature = "internals")]
+    if let Some(simulated) = crate::world::ask(|world| world.now_ns()) {
+        return simulated;
+    }
     let saturated = |nanoseconds: u128| i64::try_from(nanoseconds).unwrap_or(i64::MAX);
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => saturated(since.as_nanos()),

@@ -302,12 +302,18 @@ fn newest_keyring(backend: &dyn Backend, root_key: &[u8; 32]) -> Result<Keyring>
 }
 
 fn newest_config(backend: &dyn Backend, keys: &Keys) -> Result<Config> {
+    newest_config_and_digest(backend, keys).map(|(config, _)| config)
+}
+
+/// The config of the highest generation that is listed, and the digest of its object.
+pub(super) fn newest_config_and_digest(backend: &dyn Backend, keys: &Keys) -> Result<(Config, [u8; 32])> {
     let names = doubled::list(backend, Prefix::Configs)?;
     let Some(name @ Doubled::Config(generation)) = names.last().copied() else {
         return Err(Corruption::Missing.of(ObjectName::Config(1)));
     };
-    let config = doubled::get(backend, name, |bytes| {
-        Config::decode(&seal::open_box(keys, Purpose::Config, ObjectType::Config, &name.into(), bytes)?)
+    let (config, digest) = doubled::get(backend, name, |bytes| {
+        let payload = seal::open_box(keys, Purpose::Config, ObjectType::Config, &name.into(), bytes)?;
+        Ok((Config::decode(&payload)?, *blake3::hash(bytes).as_bytes()))
     })?;
     if config.generation != generation {
         return Err(Corruption::Malformed("a config under another's name").of(name.into()));
@@ -316,7 +322,7 @@ fn newest_config(backend: &dyn Backend, keys: &Keys) -> Result<Config> {
         let problem = format!("features {:#x} are unknown to this build", config.incompatible);
         return Err(Error::Unsupported { object: ObjectName::from(name).to_string(), problem });
     }
-    Ok(config)
+    Ok((config, digest))
 }
 
 fn new_config(options: &InitOptions, backend: &dyn Backend) -> Result<Config> {
@@ -336,17 +342,18 @@ fn new_config(options: &InitOptions, backend: &dyn Backend) -> Result<Config> {
         label: options.label.clone(),
         extensions: Vec::new(),
     };
+    let config = config.with_parity_percent(options.parity_percent.unwrap_or_else(|| backend.default_parity_percent()));
     // The decoder is the one judge of parameters.
     Config::decode(&config.encode())
         .map_err(|problem| Error::Usage(format!("these parameters are not possible: {problem}")))
 }
 
-fn put_config(backend: &dyn Backend, keys: &Keys, config: &Config) -> Result<()> {
+pub(super) fn put_config(backend: &dyn Backend, keys: &Keys, config: &Config) -> Result<Put> {
     let name = Doubled::Config(config.generation);
     let writer = crypto::random()?;
     let object = name.into();
     let bytes = seal::seal_box(keys, Purpose::Config, ObjectType::Config, &object, &writer, &config.encode())?;
-    doubled::put(backend, name, &bytes.into()).map(drop)
+    doubled::put(backend, name, &bytes.into())
 }
 
 /// A first keyring with fresh keys, and the slot that opens it.

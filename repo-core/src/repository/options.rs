@@ -36,6 +36,13 @@ impl InitOptions {
         self
     }
 
+    /// Percent of parity that packs get, 0 to 100; without this call, what the place says
+    /// ([`Backend::default_parity_percent`](crate::Backend::default_parity_percent)). It can be changed later.
+    pub fn parity_percent(mut self, percent: u8) -> Self {
+        self.parity_percent = Some(percent);
+        self
+    }
+
     /// What the first key slot is called, at most 214 bytes.
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();

@@ -262,13 +262,15 @@ impl Index {
             Some(None) => true, // known, damaged, and reported
             None => false,
         };
-        let unindexed: Vec<(PackId, PackKind, u64)> = self
+        let mut unindexed: Vec<(PackId, PackKind, u64)> = self
             .report
             .listed_packs
             .iter()
             .filter(|(id, _)| !whole(id))
             .map(|(id, (kind, size))| (*id, *kind, *size))
             .collect();
+        // One order whatever the hash map's, so that a run can be told and repeated.
+        unindexed.sort_unstable();
         for (id, kind, size) in unindexed {
             match read_footer(backend, keys, kind, &id, size) {
                 Ok(footer) => {
@@ -401,6 +403,11 @@ impl Index {
         self.condemned.contains(pack)
     }
 
+    /// Whether there is any pack that nobody may rely on.
+    pub fn has_condemned(&self) -> bool {
+        self.condemned != Condemned::Nothing
+    }
+
     /// This index, with what an earlier one found out.
     pub fn after(mut self, earlier: &Self) -> Self {
         self.distrusted = earlier.distrusted.clone();
@@ -423,6 +430,28 @@ impl Index {
         let Some(first) = first else { return Vec::new() };
         let more = self.duplicates.get(first).map_or(&[][..], Vec::as_slice);
         std::iter::once(first).chain(more).map(|position| self.place(&self.entries[*position as usize])).collect()
+    }
+
+    /// The chunk's own number in this index, below [`number_count`](Self::number_count): for tables of a byte or two a
+    /// chunk. `None`: it has no place.
+    pub fn number(&self, kind: ChunkKind, id: &ChunkId) -> Option<u32> {
+        self.table.find(hash(id), |other| same(&self.entries[*other as usize], kind, id)).copied()
+    }
+
+    /// Numbers lie below this; not every one is a chunk's.
+    pub fn number_count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// What the chunk of this number takes in packs, in bytes: its part of its frame, at each of its places.
+    pub fn stored_bytes(&self, number: u32) -> u64 {
+        let more = self.duplicates.get(&number).map_or(&[][..], Vec::as_slice);
+        let share = |position: &u32| {
+            let entry = &self.entries[*position as usize];
+            let frame = &self.frames[entry.frame as usize].1.record;
+            u64::from(entry.length) * u64::from(frame.stored_length) / u64::from(frame.raw_length.max(1))
+        };
+        std::iter::once(&number).chain(more).map(share).sum()
     }
 
     fn place(&self, entry: &Row) -> Place {

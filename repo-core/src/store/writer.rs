@@ -19,6 +19,7 @@ use crate::format::pack::{Codec, Footer};
 use crate::format::snapshot::Root;
 use crate::frame::FrameCodec;
 use crate::id::{ChunkId, ChunkKind, ObjectName, PackId, PackKind, SnapshotId};
+use crate::parity;
 use crate::pipeline::{FirstError, Pool, Scope, lock};
 use crate::seal::{self, PackBuilder, Part, SealedPack};
 
@@ -51,6 +52,8 @@ pub struct WriterOptions {
     pub pack_meta_bytes: usize,
     /// Frames end where the owner changes.
     pub isolate_owners: bool,
+    /// Of each pack's length; 0 for none.
+    pub parity_percent: u8,
 }
 
 /// Bytes that went out, by kind of pack.
@@ -191,6 +194,7 @@ impl<'s> Sealing<'s> {
                 Put::Created | Put::Exists(_) => {}
                 Put::Unknown => return Err(lost_answer("a pack")),
             }
+            self.put_parity(&pack)?;
         }
         // A backend that keeps the bytes keeps the buffer.
         if let Ok(buffer) = pack.bytes.try_into_mut() {
@@ -208,6 +212,19 @@ impl<'s> Sealing<'s> {
             (chunks >= INDEX_OBJECT_CHUNKS).then(|| std::mem::take(&mut *rows))
         };
         full.map_or(Ok(()), |rows| self.write_index(rows))
+    }
+
+    /// After its pack and before the index that speaks of it: whoever finds a pack by the index finds its parity.
+    fn put_parity(&self, pack: &SealedPack) -> Result<()> {
+        let shards = parity::shard_count(pack.bytes.len() as u64, self.options.parity_percent);
+        if shards == 0 {
+            return Ok(());
+        }
+        let name = ObjectName::Parity(pack.id, shards);
+        match self.store.backend().put_new(&name, parity::encode(pack.id, &pack.bytes, shards).into())? {
+            Put::Created | Put::Exists(_) => Ok(()),
+            Put::Unknown => Err(lost_answer("a parity object")),
+        }
     }
 
     /// Writes an index object for packs that are durable.

@@ -90,7 +90,7 @@ pub fn find(store: &Store, directory: Option<&Subtree>, name: &[u8]) -> Result<O
 }
 
 /// One node; `level` is what its parent says it must be, so that a loop of nodes ends.
-fn load(store: &Store, id: &ChunkId, level: Option<u8>) -> Result<TreeNode> {
+pub(super) fn load(store: &Store, id: &ChunkId, level: Option<u8>) -> Result<TreeNode> {
     let bytes = store.get(ChunkKind::Tree, id)?;
     let node = decode_tree_node(&bytes).map_err(|problem| store.corrupt(ChunkKind::Tree, id, problem))?;
     let found = match &node {

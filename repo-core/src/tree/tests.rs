@@ -100,6 +100,7 @@ fn stored<T>(build: impl FnOnce(&mut dyn ChunkSink) -> T, look: impl FnOnce(&Sto
         pack_data_bytes: 1 << 20,
         pack_meta_bytes: 256 << 10,
         isolate_owners: true,
+        parity_percent: 0,
     };
     let sealing = Sealing::new(&store, session.id(), options);
     let built = pipeline::scope(|scope| {

@@ -35,6 +35,7 @@ fn forged(build: impl FnOnce(&mut Put<'_>) -> Root) -> (Repository, Snapshot) {
         pack_data_bytes: 1 << 20,
         pack_meta_bytes: 1 << 20,
         isolate_owners: true,
+        parity_percent: 0,
     };
     let sealing = Sealing::new(&store, SnapshotId([1; 16]), options);
     let root = pipeline::scope(|scope| {

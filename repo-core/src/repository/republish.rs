@@ -1,0 +1,133 @@
+//! A published snapshot under a new name: retagged, pinned, brought back. A name is never written twice, so whatever
+//! changes about a snapshot makes a new one, with the old one as its origin.
+
+use std::collections::BTreeSet;
+
+use super::{Repository, Snapshot};
+use crate::error::{Error, Result};
+use crate::format::snapshot::SnapshotRecord;
+use crate::id::{ChunkId, ChunkKind, SnapshotId};
+use crate::progress::Progress;
+use crate::store::{Index, Sealing, Session, SessionKind, Store, WriterOptions};
+use crate::tree::{self, Visitor};
+
+/// Sessions that are open at once: each is an object, and all share one look at the index.
+const BATCH: usize = 64;
+
+/// Whether what the old snapshot refers to may be taken for granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Old {
+    /// It is shown, so its chunks are there, unless packs are condemned: then each is looked for.
+    Shown,
+    /// It was forgotten, and its chunks may be gone: each is looked for.
+    Forgotten,
+}
+
+impl Repository {
+    /// Publishes each record, whose `id` is that of the snapshot it comes from, under a name of its own. As each is done, tells
+    /// its place among them, and the new snapshot or why there is none.
+    pub(crate) fn republish(
+        &self,
+        records: Vec<SnapshotRecord>,
+        old: Old,
+        program: &str,
+        progress: &dyn Progress,
+        done: &mut dyn FnMut(usize, Result<Snapshot>),
+    ) -> Result<()> {
+        let mut records = records.into_iter().enumerate().peekable();
+        while records.peek().is_some() {
+            let batch: Vec<_> = records.by_ref().take(BATCH).collect();
+            // Registered before the index is loaded, so that nobody takes away what is relied on from here on.
+            let register = |_: &(usize, SnapshotRecord)| {
+                Session::register(&self.inner.backend, &self.inner.keys, SessionKind::Retag, program)
+            };
+            let sessions = batch.iter().map(register).collect::<Result<Vec<_>>>()?;
+            let store = self.fresh_store()?;
+            let view = store.view();
+            let forgotten = self.forgotten_ids()?;
+            let mut seen = Seen::new(&view, progress);
+            for ((at, record), session) in batch.into_iter().zip(sessions) {
+                if progress.is_cancelled() {
+                    return Err(Error::Cancelled);
+                }
+                done(at, self.republish_one(record, session, old, &forgotten, &store, &mut seen));
+            }
+        }
+        Ok(())
+    }
+
+    fn republish_one(
+        &self,
+        mut record: SnapshotRecord,
+        session: Session,
+        old: Old,
+        forgotten: &BTreeSet<SnapshotId>,
+        store: &Store,
+        seen: &mut Seen<'_>,
+    ) -> Result<Snapshot> {
+        let origin = record.id;
+        // Looked at again after the session was registered: it may have gone since the caller saw it.
+        let is_there =
+            self.read_published(origin)?.is_some() && (forgotten.contains(&origin) == (old == Old::Forgotten));
+        if !is_there {
+            return Err(Error::NoSnapshot { selector: origin.short() });
+        }
+        if let Some(root) = record.root.tree.filter(|_| old == Old::Forgotten || seen.view.has_condemned()) {
+            let found = tree::references(store, &root, seen);
+            if found.is_err() {
+                // What was met was not looked below in full: the next tree that shares it must be.
+                seen.bits.fill(0);
+            }
+            found?;
+        }
+        record.origin = Some(origin);
+        let tree = Sealing::new(store, session.id(), self.nothing_to_seal()).finish(record.root, seen.view)?;
+        Ok(Snapshot { record: session.publish(&tree, record)? })
+    }
+
+    fn nothing_to_seal(&self) -> WriterOptions {
+        let config = self.config();
+        WriterOptions {
+            threads: 1,
+            level: config.level.into(),
+            verify: true,
+            dry_run: false,
+            frame_target_bytes: config.frame.target_bytes as usize,
+            pack_data_bytes: config.pack_data_bytes as usize,
+            pack_meta_bytes: config.pack_meta_bytes as usize,
+            isolate_owners: config.frame.isolation > 0,
+            parity_percent: 0,
+        }
+    }
+}
+
+/// The chunks that were found where a writer may rely on them, with all that is below them.
+struct Seen<'v> {
+    view: &'v Index,
+    /// A bit a chunk, by its number in the index.
+    bits: Vec<u64>,
+    progress: &'v dyn Progress,
+}
+
+impl<'v> Seen<'v> {
+    fn new(view: &'v Index, progress: &'v dyn Progress) -> Self {
+        Self { view, bits: vec![0; view.number_count().div_ceil(64)], progress }
+    }
+}
+
+impl Visitor for Seen<'_> {
+    fn meet(&mut self, kind: ChunkKind, id: &ChunkId) -> Result<bool> {
+        if self.progress.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let number = self.view.number(kind, id).filter(|_| self.view.contains(kind, id));
+        let Some(number) = number else {
+            let problem = "it is in no pack that may still be used".to_owned();
+            return Err(Error::ChunkLost { id: *id, problem });
+        };
+        let (word, bit) = (&mut self.bits[number as usize / 64], 1 << (number % 64));
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        Ok(is_new)
+    }
+}

@@ -1,0 +1,248 @@
+//! The processes and the stores that simulations are made of.
+
+use std::io::Read;
+use std::time::Duration;
+
+use repo_core::internals::format::gc::Forgotten;
+use repo_core::internals::format::header::ObjectType;
+use repo_core::internals::format::keyring::Purpose;
+use repo_core::internals::{seal, store};
+use repo_core::{
+    BackupOptions, Error, ObjectName, PruneOptions, PruneReport, Put, Repository, Result, Silent, SnapshotFilter,
+    SnapshotId, Unused,
+};
+
+use super::explore::{Chooser, Situation};
+use super::run::{End, Faults, Move, Role, Scenario, Stage, Start};
+use super::source::Letters;
+use crate::whole;
+
+/// Backs up these letters as the host of this name, which is the snapshot's series.
+///
+/// # Errors
+/// Those of the verb.
+pub fn back_up(repository: &Repository, host: &str, letters: &str) -> Result<()> {
+    repository.backup(&Letters::new(letters), &BackupOptions::new().host(host), &Silent).map(drop)
+}
+
+/// A process that backs up. That somebody took its name is no failure: a user begins again.
+pub fn backup(host: &'static str, letters: &'static str) -> Role {
+    Role::new(host, move |stage: &Stage| accept_fence(back_up(&stage.repository()?, host, letters)))
+}
+
+fn accept_fence(result: Result<()>) -> Result<()> {
+    match result {
+        Err(Error::Fenced) => Ok(()),
+        other => other,
+    }
+}
+
+/// A process that backs up with an index that it loaded before anything else happened.
+pub fn stale_backup(host: &'static str, letters: &'static str) -> Role {
+    Role::new(host, move |stage: &Stage| accept_fence(back_up(&stage.with_stale_index()?, host, letters)))
+}
+
+/// Waits for nobody, and moves whatever can be moved.
+pub fn thorough() -> PruneOptions {
+    PruneOptions::new().fence_idle(Duration::ZERO).max_unused(Unused::Bytes(0))
+}
+
+/// Waits for nobody, and moves nothing.
+pub fn plain() -> PruneOptions {
+    PruneOptions::new().fence_idle(Duration::ZERO).max_unused(Unused::Unlimited)
+}
+
+/// A process that prunes.
+pub fn prune(options: PruneOptions) -> Role {
+    Role::new("prune", move |stage: &Stage| stage.repository()?.prune(&options, &Silent).map(drop))
+}
+
+/// A process that prunes twice.
+pub fn prune_twice(options: PruneOptions) -> Role {
+    Role::new("prune", move |stage: &Stage| {
+        let repository = stage.repository()?;
+        repository.prune(&options, &Silent)?;
+        repository.prune(&options, &Silent).map(drop)
+    })
+}
+
+/// When a forgotten snapshot may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// At once.
+    Over,
+    /// Not in this simulation.
+    Open,
+}
+
+/// Forgets the snapshots of a host.
+///
+/// # Errors
+/// Those of the store.
+pub fn forget_host(repository: &Repository, host: &str, window: Window) -> Result<()> {
+    let filter = SnapshotFilter::new().host(host);
+    repository.snapshots(&filter)?.snapshots.iter().try_for_each(|snapshot| forget(repository, snapshot.id(), window))
+}
+
+fn forget(repository: &Repository, snapshot: SnapshotId, window: Window) -> Result<()> {
+    let record = Forgotten {
+        snapshot,
+        at_ms: 1,
+        purge_after_ms: if window == Window::Over { 1 } else { u64::MAX },
+        reason: String::new(),
+        by: String::new(),
+        extensions: Vec::new(),
+    };
+    let name = ObjectName::Forgotten(snapshot);
+    let keys = store::of(repository)?.keys().clone();
+    let bytes = seal::seal_box(&keys, Purpose::GcMark, ObjectType::Forgotten, &name, &snapshot.0, &record.encode())?;
+    match repository.backend().put_new(&name, bytes.into())? {
+        Put::Created | Put::Exists(_) | Put::Unknown => Ok(()),
+    }
+}
+
+/// A process that forgets what a host backed up.
+pub fn forgetter(host: &'static str, window: Window) -> Role {
+    Role::new("forget", move |stage: &Stage| forget_host(&stage.repository()?, host, window))
+}
+
+/// A process that reads every file of every snapshot, as a restore does.
+pub fn reader() -> Role {
+    Role::new("reader", |stage: &Stage| read_all(&stage.repository()?))
+}
+
+/// Reads every file of every snapshot. A snapshot that is expired meanwhile is nobody's concern.
+///
+/// # Errors
+/// Those of the verb.
+///
+/// # Panics
+/// If other bytes come back than were stored.
+pub fn read_all(repository: &Repository) -> Result<()> {
+    for snapshot in repository.snapshots(&SnapshotFilter::new())?.snapshots {
+        let letters = b'a'..=b'z';
+        let read = letters.clone().try_for_each(|letter| read_letter(repository, &snapshot, letter));
+        if let Err(error) = read {
+            let is_there = repository.snapshots(&SnapshotFilter::new())?.snapshots.iter().any(|one| *one == snapshot);
+            if is_there {
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_letter(repository: &Repository, snapshot: &repo_core::Snapshot, letter: u8) -> Result<()> {
+    let mut file = match repository.read(snapshot, &[b'/', letter]) {
+        Ok(file) => file,
+        Err(Error::Path { .. }) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(Error::Stream)?;
+    assert_eq!(bytes, Letters::content(letter), "what comes back is what was stored");
+    Ok(())
+}
+
+/// A repository in which nobody has backed up yet.
+pub fn empty() -> Start {
+    Start::new(|_| {})
+}
+
+/// A repository with a snapshot of each of these.
+pub fn with(backups: &[(&str, &str)]) -> Start {
+    Start::new(|repository| {
+        for (host, letters) in backups {
+            back_up(repository, host, letters).expect("a backup that is alone");
+        }
+    })
+}
+
+/// Forgets all of a host, with a window that is over.
+pub fn expired(start: &Start, host: &str) -> Start {
+    start.then(|repository| forget_host(repository, host, Window::Over).expect("memory writes"))
+}
+
+/// What two writers leave that store the same at the same time: everything twice.
+pub fn twice(start: &Start, letters: &'static str) -> Start {
+    let scenario = Scenario::new(start, vec![backup("left", letters), backup("right", letters)]);
+    let (left, ran) = scenario.run_to_end(&mut TakingTurns);
+    assert_eq!(ran.problem, None);
+    left
+}
+
+/// Every process one call after the other.
+#[derive(Debug)]
+struct TakingTurns;
+
+impl Chooser for TakingTurns {
+    fn choose(&mut self, now: &Situation<'_>) -> Option<usize> {
+        let other = now.moves.iter().position(|one| one.process() != now.moves[0].process() && !one.is_fault());
+        Some(other.unwrap_or(0))
+    }
+}
+
+/// What a writer of these letters leaves that dies before it asks for this.
+pub fn orphans(start: &Start, letters: &'static str, before: &'static str) -> Start {
+    let scenario = Scenario::new(start, vec![backup("dies", letters).mortal()]).faults(Faults::CRASH);
+    let mut dying = DiesBefore { request: before, is_dead: false };
+    let (left, ran) = scenario.run_to_end(&mut dying);
+    assert_eq!(ran.problem, None);
+    assert!(dying.is_dead, "it asked for {before}: {:?}", ran.trace);
+    left
+}
+
+/// The first process dies when it asks for this; whatever else there is goes on.
+#[derive(Debug)]
+pub struct DiesBefore {
+    pub request: &'static str,
+    pub is_dead: bool,
+}
+
+impl Chooser for DiesBefore {
+    fn choose(&mut self, now: &Situation<'_>) -> Option<usize> {
+        let is_it = |one: &Move| {
+            let text = (now.shown)(*one);
+            text.contains(self.request) && text.ends_with("→ Dies")
+        };
+        let dies = now.moves.iter().position(is_it);
+        self.is_dead |= dies.is_some();
+        Some(dies.unwrap_or(0))
+    }
+}
+
+/// Everybody has done his work, all that is there comes back, and a check of every byte finds nothing.
+///
+/// # Errors
+/// What is not so, in words.
+pub fn is_whole(end: &End) -> std::result::Result<(), String> {
+    end.all_are_done()?;
+    let repository = end.repository();
+    read_all(&repository).map_err(whole::in_words("reading"))?;
+    whole::is_whole_but_for_copies(&repository)
+}
+
+/// As [`is_whole`]; and after one more prune nothing is left that nobody needs.
+///
+/// # Errors
+/// What is not so, in words.
+pub fn is_reclaimed(end: &End) -> std::result::Result<(), String> {
+    is_whole(end)?;
+    let repository = end.repository();
+    for _ in 0..2 {
+        prune_to(&repository, &plain())?;
+    }
+    let left = prune_to(&repository, &plain().dry_run())?;
+    if left.unused_packs > 0 || left.remaining_unused_bytes > 0 && left.packs == 0 {
+        return Err(format!("{} packs are left that nobody needs", left.unused_packs));
+    }
+    let sessions = repository.objects(repo_core::Prefix::Sessions).map_err(whole::in_words("listing"))?;
+    if let Some((name, _)) = sessions.first() {
+        return Err(format!("{name} is left"));
+    }
+    is_whole(end)
+}
+
+fn prune_to(repository: &Repository, options: &PruneOptions) -> std::result::Result<PruneReport, String> {
+    repository.prune(options, &Silent).map_err(whole::in_words("prune"))
+}
