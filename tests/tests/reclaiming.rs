@@ -20,6 +20,14 @@ fn every_broken_rule_is_noticed() {
             ),
             Err(report) => {
                 println!("MISSED {}: {report} {:?}", case.mutant, begin.elapsed());
+                if case.mutant == "a pack half indexed is condemned" {
+                    let ran = (case.configuration.scenario)()
+                        .mutant(case.mutant)
+                        .run(&mut icecore_tests::simulate::Replay::of(&[]));
+                    for l in ran.trace {
+                        println!("   {l}");
+                    }
+                }
                 missed.push((case.mutant, report))
             }
         }

@@ -181,13 +181,14 @@ pub struct Random {
     state: u64,
     /// Of 100 moves so many go on with the process that made the last.
     stay_percent: u64,
+    last: Option<usize>,
 }
 
 impl Random {
     /// The schedule of this seed.
     pub fn new(seed: u64) -> Self {
         // Some seeds switch at every call, others seldom: races of both kinds are found sooner.
-        let mut random = Self { state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15), stay_percent: 0 };
+        let mut random = Self { state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15), stay_percent: 0, last: None };
         random.stay_percent = [50, 90, 95, 97, 98, 99][(random.next() % 6) as usize];
         random
     }
@@ -199,6 +200,10 @@ impl Random {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end.max(1) as u64) as usize
     }
 
     /// Runs the schedules of seeds `first..first + count`.
@@ -224,14 +229,17 @@ impl Chooser for Random {
         let moves = now.moves;
         // Moves are ordered: first the process that goes on, then others, then what goes wrong.
         let ordinary = moves.iter().filter(|one| !one.is_fault()).count().max(1);
-        if ordinary < moves.len() && self.next().is_multiple_of(32) {
-            return Some(ordinary + (self.next() % (moves.len() - ordinary) as u64) as usize);
-        }
-        if self.next() % 100 < self.stay_percent {
-            let same = moves.iter().filter(|one| one.process() == moves[0].process() && !one.is_fault()).count();
-            return Some((self.next() % same.max(1) as u64) as usize);
-        }
-        Some((self.next() % ordinary as u64) as usize)
+        let goes_on = moves[0].process() == self.last && self.last.is_some();
+        let chosen = if ordinary < moves.len() && self.next().is_multiple_of(32) {
+            ordinary + self.below(moves.len() - ordinary)
+        } else if goes_on && self.next() % 100 < self.stay_percent {
+            let same = moves[..ordinary].iter().filter(|one| one.process() == self.last).count();
+            self.below(same)
+        } else {
+            self.below(ordinary)
+        };
+        self.last = moves[chosen].process();
+        Some(chosen)
     }
 }
 

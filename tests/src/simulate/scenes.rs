@@ -67,6 +67,9 @@ pub fn prune_twice(options: PruneOptions) -> Role {
     })
 }
 
+/// Just before the simulated clocks begin.
+const BEFORE_ALL_MS: u64 = 1_799_999_999_000;
+
 /// When a forgotten snapshot may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
@@ -88,8 +91,8 @@ pub fn forget_host(repository: &Repository, host: &str, window: Window) -> Resul
 fn forget(repository: &Repository, snapshot: SnapshotId, window: Window) -> Result<()> {
     let record = Forgotten {
         snapshot,
-        at_ms: 1,
-        purge_after_ms: if window == Window::Over { 1 } else { u64::MAX },
+        at_ms: BEFORE_ALL_MS,
+        purge_after_ms: if window == Window::Over { BEFORE_ALL_MS } else { u64::MAX },
         reason: String::new(),
         by: String::new(),
         extensions: Vec::new(),
@@ -181,6 +184,20 @@ impl Chooser for TakingTurns {
         let other = now.moves.iter().position(|one| one.process() != now.moves[0].process() && !one.is_fault());
         Some(other.unwrap_or(0))
     }
+}
+
+/// A process that brings back what is forgotten. That it came too late is no failure.
+pub fn undelete() -> Role {
+    Role::new("undelete", |stage: &Stage| {
+        let repository = stage.repository()?;
+        for one in repository.forgotten()? {
+            match repository.undelete(&one.snapshot.id().short(), &Silent) {
+                Ok(_) | Err(Error::NoSnapshot { .. } | Error::ChunkLost { .. } | Error::Fenced) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    })
 }
 
 /// A process that carries out deletes that it was told of long ago.
