@@ -4,6 +4,7 @@ pub mod backup;
 pub mod cat;
 pub mod check;
 pub mod dump;
+pub mod forget;
 pub mod init;
 pub mod key;
 pub mod list;
@@ -11,6 +12,8 @@ pub mod ls;
 pub mod repair;
 pub mod restore;
 pub mod snapshots;
+pub mod tag;
+pub mod undelete;
 pub mod version;
 
 use crate::args::Command;
@@ -23,6 +26,9 @@ pub fn run(command: Command, context: &Context) -> Outcome {
         Command::Init(command) => command.run(context),
         Command::Backup(command) => command.run(context),
         Command::Snapshots(command) => command.run(context),
+        Command::Forget(command) => command.run(context),
+        Command::Undelete(command) => command.run(context),
+        Command::Tag(command) => command.run(context),
         Command::Ls(command) => command.run(context),
         Command::Restore(command) => command.run(context),
         Command::Check(command) => command.run(context),

@@ -25,7 +25,7 @@ mod source;
 mod store;
 pub mod table;
 
-pub use explore::{Chooser, Exhaustive, Found, Random, Replay, Report, Situation};
+pub use explore::{Chooser, Exhaustive, Found, Random, Replay, Report, Script, Situation};
 pub use oracle::Oracle;
 pub use run::{End, Faults, Move, Outcome, Ran, Role, Scenario, Stage, Start, Touch};
 pub use source::Letters;

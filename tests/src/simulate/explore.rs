@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use super::run::{Move, Ran, Scenario, Touch};
+use super::store::Fate;
 
 /// Where a schedule is.
 pub struct Situation<'s> {
@@ -230,7 +231,10 @@ impl Chooser for Random {
         // Moves are ordered: first the process that goes on, then others, then what goes wrong.
         let ordinary = moves.iter().filter(|one| !one.is_fault()).count().max(1);
         let goes_on = moves[0].process() == self.last && self.last.is_some();
-        let chosen = if ordinary < moves.len() && self.next().is_multiple_of(32) {
+        // Answers are seldom such that they may be lost, and processes may always die.
+        let is_rare =
+            moves[ordinary.min(moves.len())..].iter().any(|one| matches!(one, Move::Process(_, Fate::AnswerLost)));
+        let chosen = if ordinary < moves.len() && self.next().is_multiple_of(if is_rare { 3 } else { 32 }) {
             ordinary + self.below(moves.len() - ordinary)
         } else if goes_on && self.next() % 100 < self.stay_percent {
             let same = moves[..ordinary].iter().filter(|one| one.process() == self.last).count();
@@ -261,6 +265,40 @@ impl Chooser for Replay<'_> {
     fn choose(&mut self, _: &Situation<'_>) -> Option<usize> {
         self.depth += 1;
         Some(self.decisions.get(self.depth - 1).copied().unwrap_or(0))
+    }
+}
+
+/// Processes take turns as it is written: each goes on until it asks for something, then the next. When all is done
+/// that is written, whoever can goes on, the first one first.
+#[derive(Debug)]
+pub struct Script<'d> {
+    turns: &'d [(usize, &'d str)],
+    turn: usize,
+}
+
+impl<'d> Script<'d> {
+    /// Each turn: the number of a process, and a part of the request before which it stops; empty: not before its end.
+    pub fn of(turns: &'d [(usize, &'d str)]) -> Self {
+        Self { turns, turn: 0 }
+    }
+
+    /// Whether all turns were taken.
+    pub fn is_done(&self) -> bool {
+        self.turn == self.turns.len()
+    }
+}
+
+impl Chooser for Script<'_> {
+    fn choose(&mut self, now: &Situation<'_>) -> Option<usize> {
+        while let Some((process, until)) = self.turns.get(self.turn) {
+            let own = now.moves.iter().position(|one| one.process() == Some(*process));
+            match own {
+                Some(own) if until.is_empty() || !(now.shown)(now.moves[own]).contains(until) => return Some(own),
+                // It stops here, or has ended.
+                _ => self.turn += 1,
+            }
+        }
+        Some(0)
     }
 }
 
