@@ -168,6 +168,7 @@ pub enum Command {
     Ls(commands::ls::Ls),
     Restore(Box<commands::restore::Restore>),
     Check(commands::check::Check),
+    Copy(Box<commands::copy::Copy>),
     Repair(commands::repair::Repair),
     Cat(commands::cat::Cat),
     List(commands::list::List),

@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod cat;
 pub mod check;
+pub mod copy;
 pub mod dump;
 pub mod forget;
 pub mod init;
@@ -32,6 +33,7 @@ pub fn run(command: Command, context: &Context) -> Outcome {
         Command::Ls(command) => command.run(context),
         Command::Restore(command) => command.run(context),
         Command::Check(command) => command.run(context),
+        Command::Copy(command) => command.run(context),
         Command::Repair(command) => command.run(context),
         Command::Cat(command) => command.run(context),
         Command::List(command) => command.run(context),
