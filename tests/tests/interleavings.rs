@@ -65,11 +65,18 @@ fn a_prune_that_slept_marks_and_plans_after_the_cycle_is_done() {
 
 #[test]
 fn a_prune_dies_before_each_of_its_steps_and_another_goes_on() {
-    let steps = ["gc/00000001.mark", "gc/00000001.pending", "gc/00000001.plan", "gc/00000001.done"]
-        .map(|name| ["put ", name].concat());
-    let others = ["remove r/snapshots", "remove snapshots", "remove packs", "remove index"].map(str::to_owned);
-    for step in steps.into_iter().chain(others) {
-        let start = scenes::cut_off(&garbage(), prune(plain()), step.leak());
+    let steps = [
+        "put gc/00000001.mark",
+        "put gc/00000001.pending",
+        "put gc/00000001.plan",
+        "remove r/snapshots",
+        "remove snapshots",
+        "remove packs",
+        "put gc/00000001.done",
+        "remove index",
+    ];
+    for step in steps {
+        let start = scenes::cut_off(&garbage(), prune(plain()), step);
         play(&two(&start, backup("new", "ab"), prune(plain())), &[(0, ""), (1, "")]);
         play(&two(&start, backup("new", "ab"), prune(plain())), &[(1, ""), (0, "")]);
     }
