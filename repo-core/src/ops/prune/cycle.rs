@@ -19,7 +19,7 @@ use crate::platform::host;
 use crate::progress::{Event, Progress};
 use crate::repository::{Published, Repository};
 use crate::store::gc::{self, Cell, Cycles};
-use crate::store::{Index, Store, WriterOptions};
+use crate::store::{Index, Store, WriterOptions, compact};
 
 use super::choose::choose;
 use super::plan::Question;
@@ -47,6 +47,8 @@ pub(super) struct Pruning<'r> {
     pub(super) companions: HashMap<PackId, Vec<ObjectName>>,
     /// Packs that this run wrote itself, each chunk named as it was moved.
     proven: HashSet<PackId>,
+    /// Whether the index speaks of packs that are gone.
+    index_is_stale: bool,
     /// The cycle whose mark is this run's.
     own_mark: Option<u64>,
 }
@@ -79,6 +81,7 @@ impl<'r> Pruning<'r> {
             retained: HashSet::new(),
             companions: HashMap::new(),
             proven: HashSet::new(),
+            index_is_stale: false,
             own_mark: None,
         })
     }
@@ -154,6 +157,10 @@ impl<'r> Pruning<'r> {
         self.check_roots(&cycles)?;
         let Some(mark) = self.evaluate(cycle)? else {
             self.remove_fenced()?;
+            // The last cycle's run died between its end and its tidying up: nobody else would do it.
+            if self.index_is_stale {
+                compact(self.backend(), self.keys(), self.by)?;
+            }
             return Ok(Outcome::Nothing);
         };
         let bytes = gc::seal_step(self.keys(), cycle, GcStage::Mark, self.by, &mark.encode())?;
@@ -215,6 +222,7 @@ impl<'r> Pruning<'r> {
         let store = self.repository.fresh_store()?;
         let view = store.view();
         self.fail_closed(&view)?;
+        self.index_is_stale = !view.report().missing_packs.is_empty();
         self.progress.report(Event::Stage { name: "trees" });
         let published = self.published()?;
         let expired = self.expired(&published);
