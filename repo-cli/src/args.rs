@@ -170,6 +170,7 @@ pub enum Command {
     Restore(Box<commands::restore::Restore>),
     Prune(commands::prune::Prune),
     Check(commands::check::Check),
+    Copy(Box<commands::copy::Copy>),
     Repair(commands::repair::Repair),
     Cat(commands::cat::Cat),
     List(commands::list::List),

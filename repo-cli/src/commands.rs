@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod cat;
 pub mod check;
+pub mod copy;
 pub mod dump;
 pub mod forget;
 pub mod init;
@@ -34,6 +35,7 @@ pub fn run(command: Command, context: &Context) -> Outcome {
         Command::Restore(command) => command.run(context),
         Command::Check(command) => command.run(context),
         Command::Prune(command) => command.run(context),
+        Command::Copy(command) => command.run(context),
         Command::Repair(command) => command.run(context),
         Command::Cat(command) => command.run(context),
         Command::List(command) => command.run(context),

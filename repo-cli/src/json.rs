@@ -14,7 +14,7 @@ pub fn text(name: &[u8]) -> String {
 }
 
 /// The bytes of a name that is not UTF-8, in base64.
-fn exact(name: &[u8]) -> Option<String> {
+pub fn exact(name: &[u8]) -> Option<String> {
     std::str::from_utf8(name).is_err().then(|| STANDARD.encode(name))
 }
 

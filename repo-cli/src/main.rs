@@ -12,12 +12,14 @@ mod interrupt;
 mod json;
 mod names;
 mod numbers;
+mod others;
 mod output;
 mod patterns;
 mod progress;
 mod secrets;
 mod selection;
 mod sources;
+mod state;
 mod time;
 
 use std::process::ExitCode;

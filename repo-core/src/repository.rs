@@ -5,6 +5,7 @@ mod describe;
 mod doubled;
 mod inspect;
 mod keys;
+mod mend;
 mod open;
 mod options;
 mod parameters;
@@ -16,6 +17,7 @@ pub(crate) use republish::Old;
 pub(crate) use witness::Witness;
 
 pub use describe::{ChunkDescription, FrameDescription, IndexDescription, IndexedPack, PackDescription};
+pub use mend::Mended;
 
 pub(crate) use snapshots::Published;
 

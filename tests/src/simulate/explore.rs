@@ -188,7 +188,7 @@ impl Random {
     pub fn new(seed: u64) -> Self {
         // Some seeds switch at every call, others seldom: races of both kinds are found sooner.
         let mut random = Self { state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15), stay_percent: 0 };
-        random.stay_percent = [20, 60, 85, 95][(random.next() % 4) as usize];
+        random.stay_percent = [50, 90, 95, 97, 98, 99][(random.next() % 6) as usize];
         random
     }
 
@@ -224,7 +224,7 @@ impl Chooser for Random {
         let moves = now.moves;
         // Moves are ordered: first the process that goes on, then others, then what goes wrong.
         let ordinary = moves.iter().filter(|one| !one.is_fault()).count().max(1);
-        if ordinary < moves.len() && self.next().is_multiple_of(16) {
+        if ordinary < moves.len() && self.next().is_multiple_of(32) {
             return Some(ordinary + (self.next() % (moves.len() - ordinary) as u64) as usize);
         }
         if self.next() % 100 < self.stay_percent {

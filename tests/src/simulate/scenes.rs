@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use repo_core::internals::format::gc::Forgotten;
 use repo_core::internals::format::header::ObjectType;
+use repo_core::internals::format::index::IndexBlock;
 use repo_core::internals::format::keyring::Purpose;
 use repo_core::internals::{seal, store};
 use repo_core::{
-    BackupOptions, Error, ObjectName, PruneOptions, PruneReport, Put, Repository, Result, Silent, SnapshotFilter,
-    SnapshotId, Unused,
+    BackupOptions, ChunkKind, Corruption, Error, ObjectName, PackKind, PruneOptions, PruneReport, Put, Repository,
+    Result, Silent, SnapshotFilter, SnapshotId, Unused,
 };
 
 use super::explore::{Chooser, Situation};
@@ -182,14 +183,53 @@ impl Chooser for TakingTurns {
     }
 }
 
+/// A process that carries out deletes that it was told of long ago.
+pub fn zombie(packs: Vec<ObjectName>) -> Role {
+    Role::new("zombie", move |stage: &Stage| {
+        packs.iter().try_for_each(|name| stage.backend().remove(name).map(drop).map_err(Error::from))
+    })
+}
+
 /// What a writer of these letters leaves that dies before it asks for this.
 pub fn orphans(start: &Start, letters: &'static str, before: &'static str) -> Start {
-    let scenario = Scenario::new(start, vec![backup("dies", letters).mortal()]).faults(Faults::CRASH);
+    cut_off(start, backup("dies", letters), before)
+}
+
+/// What a process leaves that dies before it asks for this.
+pub fn cut_off(start: &Start, role: Role, before: &'static str) -> Start {
+    let scenario = Scenario::new(start, vec![role.mortal()]).faults(Faults::CRASH);
     let mut dying = DiesBefore { request: before, is_dead: false };
     let (left, ran) = scenario.run_to_end(&mut dying);
     assert_eq!(ran.problem, None);
     assert!(dying.is_dead, "it asked for {before}: {:?}", ran.trace);
     left
+}
+
+/// A data pack of `a` and `b`, of which a snapshot needs `b` alone; its table is damaged, and the index has only `a`.
+pub fn half_indexed() -> Start {
+    let start = expired(&with(&[("old", "ab"), ("kept", "b")]), "old");
+    let is_data = |name: &&ObjectName| matches!(name, ObjectName::Pack(PackKind::Data, _));
+    let pack = *start.objects().keys().find(is_data).expect("there is content");
+    start.alter(|keys, objects| {
+        let blunt = &objects[&pack];
+        let mut damaged = blunt.to_vec();
+        let end = damaged.len() - 100;
+        damaged[end] ^= 1;
+        objects.insert(pack, damaged.into());
+        let old: Vec<_> = objects.keys().filter(|name| matches!(name, ObjectName::Index(_))).copied().collect();
+        for name in old {
+            let bytes = objects.remove(&name).expect("it is there");
+            let mut blocks = Vec::new();
+            let mut trim = |mut block: IndexBlock| {
+                let needed = keys.chunk_id(ChunkKind::Data, &Letters::content(b'b'));
+                block.chunks.retain(|chunk| chunk.id != needed);
+                blocks.push(block);
+            };
+            seal::open_index(keys, &bytes, &mut trim).expect("it opens");
+            let (id, bytes) = seal::seal_index(keys, SnapshotId([9; 16]), 1, &blocks).expect("it seals");
+            objects.insert(ObjectName::Index(id), bytes);
+        }
+    })
 }
 
 /// The first process dies when it asks for this; whatever else there is goes on.
@@ -211,7 +251,8 @@ impl Chooser for DiesBefore {
     }
 }
 
-/// Everybody has done his work, all that is there comes back, and a check of every byte finds nothing.
+/// Everybody has done his work, all that is there comes back, and a check of every byte finds nothing that matters: a pack
+/// that was deleted may still be in the index.
 ///
 /// # Errors
 /// What is not so, in words.
@@ -219,7 +260,14 @@ pub fn is_whole(end: &End) -> std::result::Result<(), String> {
     end.all_are_done()?;
     let repository = end.repository();
     read_all(&repository).map_err(whole::in_words("reading"))?;
-    whole::is_whole_but_for_copies(&repository)
+    let report = whole::check(&repository)?;
+    let matters = |error: &&Error| match error {
+        Error::Corrupt { object, problem: Corruption::Missing } => {
+            !matches!(object, ObjectName::Pack(..) | ObjectName::SecondCopy(_)) || !report.damaged_snapshots.is_empty()
+        }
+        _ => true,
+    };
+    report.errors.iter().find(matters).map_or(Ok(()), |error| Err(format!("check found: {error}")))
 }
 
 /// As [`is_whole`]; and after one more prune nothing is left that nobody needs.
@@ -240,7 +288,7 @@ pub fn is_reclaimed(end: &End) -> std::result::Result<(), String> {
     if let Some((name, _)) = sessions.first() {
         return Err(format!("{name} is left"));
     }
-    is_whole(end)
+    whole::is_whole_but_for_copies(&repository)
 }
 
 fn prune_to(repository: &Repository, options: &PruneOptions) -> std::result::Result<PruneReport, String> {

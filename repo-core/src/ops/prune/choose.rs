@@ -94,7 +94,7 @@ pub fn choose(packs: &[PackUse], retained: &HashSet<PackId>, policy: &Policy) ->
     for pack in &candidates {
         let merge = is_small(pack) && merges[usize::from(pack.kind == PackKind::Meta)];
         let freed = pack.stored - pack.live;
-        let pays = unused > limit && freed > 0 && pack.live <= freed.saturating_mul(WRITTEN_PER_FREED_MAX);
+        let pays = unused > limit && pack.live <= freed.saturating_mul(WRITTEN_PER_FREED_MAX);
         if !(merge || pays) || policy.repack_meta_only && pack.kind != PackKind::Meta {
             continue;
         }
@@ -143,6 +143,47 @@ mod tests {
         assert_eq!((choice.unused, choice.repack), (ids(&[1]), vec![]));
         let choice = choose(&packs, &HashSet::new(), &policy(Unused::Bytes(112)));
         assert_eq!(choice.repack, vec![]);
+    }
+
+    /// By share, not by size: to empty the small pack writes less for each byte that comes free.
+    #[test]
+    fn the_worst_is_the_one_with_the_smallest_share_that_lives() {
+        let packs = [pack(1, 1000, 500), pack(2, 100, 40), pack(3, 10, 6)];
+        let choice = choose(&packs, &HashSet::new(), &policy(Unused::Bytes(550)));
+        assert_eq!((choice.repack, choice.remaining_unused_bytes), (ids(&[2]), 504));
+    }
+
+    #[test]
+    fn what_may_stay_is_a_share_of_the_whole_afterwards() {
+        // 300 used and 100 unused: 25 per cent of the whole, and exactly that may stay.
+        let packs = [pack(1, 200, 120), pack(2, 200, 180)];
+        let moved = |percent| choose(&packs, &HashSet::new(), &policy(Unused::Percent(percent))).repack;
+        assert_eq!(moved(25.0), vec![]);
+        assert_eq!(moved(24.0), ids(&[1]));
+        // All may stay, and what is more than all.
+        assert_eq!(moved(100.0), vec![]);
+        assert_eq!(moved(250.0), vec![]);
+    }
+
+    #[test]
+    fn a_pack_as_large_as_the_smallest_that_is_not_merged_stays() {
+        let merging = Policy { repack_smaller_than_bytes: Some(50), ..policy(Unused::Unlimited) };
+        let moved = |packs: &[PackUse]| choose(packs, &HashSet::new(), &merging).repack;
+        assert_eq!(moved(&[pack(1, 50, 50), pack(2, 49, 49), pack(3, 48, 48)]), ids(&[2, 3]));
+        assert_eq!(moved(&[pack(1, 50, 50), pack(2, 49, 49)]), vec![], "one alone");
+        let meta = PackUse { kind: PackKind::Meta, ..pack(2, 49, 49) };
+        assert_eq!(moved(&[pack(1, 49, 49), meta.clone()]), vec![], "one of each kind");
+        assert_eq!(moved(&[pack(1, 49, 49), meta.clone(), PackUse { id: PackId([3; 32]), ..meta }]), ids(&[2, 3]));
+    }
+
+    #[test]
+    fn a_byte_that_comes_free_may_cost_three_and_the_limit_of_bytes_read_may_be_reached() {
+        let moved = |packs: &[PackUse], most| {
+            choose(packs, &HashSet::new(), &Policy { max_repack_bytes: most, ..policy(Unused::Bytes(0)) }).repack
+        };
+        assert_eq!(moved(&[pack(1, 100, 75), pack(2, 100, 76)], None), ids(&[1]));
+        assert_eq!(moved(&[pack(1, 100, 50), pack(2, 100, 60)], Some(200)), ids(&[1, 2]));
+        assert_eq!(moved(&[pack(1, 100, 50), pack(2, 100, 60)], Some(199)), ids(&[1]));
     }
 
     #[test]

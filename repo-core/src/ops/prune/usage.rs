@@ -7,7 +7,7 @@ use crate::format::snapshot::SnapshotRecord;
 use crate::id::{ChunkId, ChunkKind, PackId, PackKind};
 use crate::progress::Progress;
 use crate::store::{ChunkSet, Index, Store};
-use crate::tree;
+use crate::tree::{self, Visitor};
 
 /// Chunks that are named one by one if they are lost; of more there is a count.
 const LOST_MAX: usize = 1000;
@@ -46,24 +46,10 @@ impl Live {
         records: impl Iterator<Item = &'r SnapshotRecord>,
         progress: &dyn Progress,
     ) -> Result<()> {
-        let mut lost: HashSet<(ChunkKind, ChunkId)> = self.lost.iter().copied().collect();
+        let named = self.lost.iter().copied().collect();
+        let mut marking = Marking { view, progress, live: self, named };
         for root in records.filter_map(|record| record.root.tree) {
-            tree::reach(store, &root, &mut |kind, id| {
-                if kind == ChunkKind::Tree && progress.is_cancelled() {
-                    return Err(Error::Cancelled);
-                }
-                match view.insert_into(&mut self.set, kind, id) {
-                    Some(is_new) => Ok(is_new),
-                    None => {
-                        if lost.len() < LOST_MAX && lost.insert((kind, *id)) {
-                            self.lost.push((kind, *id));
-                        }
-                        self.lost_count += 1;
-                        // A tree or list node: reading it says what is wrong. Content that is lost stops nothing.
-                        Ok(matches!(kind, ChunkKind::Tree | ChunkKind::List))
-                    }
-                }
-            })?;
+            tree::references(store, &root, &mut marking)?;
         }
         Ok(())
     }
@@ -76,6 +62,31 @@ impl Live {
     /// Whether some snapshot refers to the chunk.
     pub fn contains(&self, view: &Index, kind: ChunkKind, id: &ChunkId) -> bool {
         view.is_in(&self.set, kind, id)
+    }
+}
+
+/// The walk that finds them.
+struct Marking<'v> {
+    view: &'v Index,
+    progress: &'v dyn Progress,
+    live: &'v mut Live,
+    named: HashSet<(ChunkKind, ChunkId)>,
+}
+
+impl Visitor for Marking<'_> {
+    fn meet(&mut self, kind: ChunkKind, id: &ChunkId) -> Result<bool> {
+        if kind == ChunkKind::Tree && self.progress.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        if let Some(is_new) = self.view.insert_into(&mut self.live.set, kind, id) {
+            return Ok(is_new);
+        }
+        if self.named.len() < LOST_MAX && self.named.insert((kind, *id)) {
+            self.live.lost.push((kind, *id));
+        }
+        self.live.lost_count += 1;
+        // Of a tree or list node, reading it says what is wrong. Content that is lost stops nothing.
+        Ok(true)
     }
 }
 
