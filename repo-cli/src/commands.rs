@@ -10,6 +10,7 @@ pub mod init;
 pub mod key;
 pub mod list;
 pub mod ls;
+pub mod prune;
 pub mod repair;
 pub mod restore;
 pub mod snapshots;
@@ -33,6 +34,7 @@ pub fn run(command: Command, context: &Context) -> Outcome {
         Command::Ls(command) => command.run(context),
         Command::Restore(command) => command.run(context),
         Command::Check(command) => command.run(context),
+        Command::Prune(command) => command.run(context),
         Command::Copy(command) => command.run(context),
         Command::Repair(command) => command.run(context),
         Command::Cat(command) => command.run(context),

@@ -27,8 +27,15 @@ pub struct Policy {
     pub max_repack_bytes: Option<u64>,
     /// Only packs of metadata are moved.
     pub repack_meta_only: bool,
-    /// Packs smaller than this are merged, used or not.
-    pub repack_smaller_than_bytes: Option<u64>,
+    /// Packs of data, and of metadata, that are smaller than this are merged, used or not.
+    pub repack_smaller_than_bytes: [u64; 2],
+}
+
+impl Policy {
+    /// The same where there is no room to move anything.
+    pub fn without_moving(self) -> Self {
+        Self { max_unused: Unused::Unlimited, repack_smaller_than_bytes: [0; 2], ..self }
+    }
 }
 
 /// What is done with the packs.
@@ -78,14 +85,14 @@ pub fn choose(packs: &[PackUse], retained: &HashSet<PackId>, policy: &Policy) ->
         Unused::Unlimited => u64::MAX,
     };
     let limit = allowed(used);
-    let small = policy.repack_smaller_than_bytes.unwrap_or(0);
     let mut read = 0u64;
     // Merging one small pack alone would only write it again.
-    let is_small = |pack: &&&PackUse| pack.stored < small;
-    let merges = |kind: PackKind| candidates.iter().filter(is_small).filter(|pack| pack.kind == kind).count() > 1;
+    let is_small =
+        |pack: &PackUse| pack.stored < policy.repack_smaller_than_bytes[usize::from(pack.kind == PackKind::Meta)];
+    let merges = |kind: PackKind| candidates.iter().filter(|pack| pack.kind == kind && is_small(pack)).count() > 1;
     let merges = [merges(PackKind::Data), merges(PackKind::Meta)];
     for pack in &candidates {
-        let merge = pack.stored < small && merges[usize::from(pack.kind == PackKind::Meta)];
+        let merge = is_small(pack) && merges[usize::from(pack.kind == PackKind::Meta)];
         let freed = pack.stored - pack.live;
         let pays = unused > limit && pack.live <= freed.saturating_mul(WRITTEN_PER_FREED_MAX);
         if !(merge || pays) || policy.repack_meta_only && pack.kind != PackKind::Meta {
@@ -111,11 +118,11 @@ mod tests {
 
     fn pack(number: u8, stored: u64, live: u64) -> PackUse {
         let kept_chunks = u64::from(live > 0);
-        PackUse { id: PackId([number; 32]), kind: PackKind::Data, stored, live, kept_chunks, is_free: true }
+        PackUse { id: PackId([number; 32]), kind: PackKind::Data, stored, live, chunks: 1, kept_chunks, is_free: true }
     }
 
     fn policy(max_unused: Unused) -> Policy {
-        Policy { max_unused, max_repack_bytes: None, repack_meta_only: false, repack_smaller_than_bytes: None }
+        Policy { max_unused, max_repack_bytes: None, repack_meta_only: false, repack_smaller_than_bytes: [0; 2] }
     }
 
     fn ids(numbers: &[u8]) -> Vec<PackId> {
@@ -192,7 +199,7 @@ mod tests {
         let limited = Policy { max_repack_bytes: Some(150), ..policy(Unused::Bytes(0)) };
         assert_eq!(choose(&packs, &HashSet::new(), &limited).repack, ids(&[1, 3]));
         let small = [pack(1, 10, 10), pack(2, 10, 10), pack(3, 100, 100)];
-        let merging = Policy { repack_smaller_than_bytes: Some(50), ..policy(Unused::Unlimited) };
+        let merging = Policy { repack_smaller_than_bytes: [50, 0], ..policy(Unused::Unlimited) };
         assert_eq!(choose(&small, &HashSet::new(), &merging).repack, ids(&[1, 2]));
         assert_eq!(choose(&small[1..], &HashSet::new(), &merging).repack, vec![]);
         let meta = Policy { repack_meta_only: true, ..policy(Unused::Bytes(0)) };
