@@ -18,6 +18,7 @@ mod progress;
 mod secrets;
 mod selection;
 mod sources;
+mod state;
 mod time;
 
 use std::process::ExitCode;

@@ -134,7 +134,7 @@ pub use id::{
     SlotId, SnapshotId,
 };
 pub use ops::backup::{Alike, BackupOptions, BackupReport, Mode};
-pub use ops::check::{CheckOptions, CheckReport};
+pub use ops::check::{CheckLevel, CheckOptions, CheckReport, Damage, Damaged, Loss, Subset, Touched, VerifiedPacks};
 pub use ops::forget::calendar::{CalendarSpan, NotASpan, Period};
 pub use ops::forget::freed::Freed;
 pub use ops::forget::group::{GroupBy, GroupKey};
@@ -163,7 +163,7 @@ pub use walk::{Details, Entries, Source, SourceDirectory, SourceEntry, SourceFil
 
 /// What a program in front of this library needs of the machine it runs on.
 pub mod system {
-    pub use crate::platform::frontend::{create_private_file, path_from_bytes};
+    pub use crate::platform::frontend::{create_private_directories, create_private_file, path_from_bytes};
     pub use crate::platform::host::{CurrentUser, current_user, host_name};
 }
 

@@ -164,8 +164,7 @@ pub fn reads_back(repository: &Repository, snapshot: &Snapshot, contents: &Conte
 
 /// Checks every byte. Whatever harms nothing is in the report's notes.
 pub fn check(repository: &Repository) -> Result<CheckReport, String> {
-    let mut options = CheckOptions::default();
-    options.read_data = true;
+    let options = CheckOptions::new().read_data();
     repository.check(&options, &Silent).map_err(in_words("check"))
 }
 

@@ -135,8 +135,7 @@ impl Patient {
 
     /// What a check says is wrong, each in words; a repository that does not open says it at once.
     fn check(&self) -> Vec<String> {
-        let mut options = CheckOptions::default();
-        options.read_data = true;
+        let options = CheckOptions::new().read_data();
         match self.open().and_then(|repository| repository.check(&options, &Ears::default())) {
             Ok(report) => report.errors.iter().map(|error| sane(error).to_string()).collect(),
             Err(error) => vec![sane(&error).to_string()],

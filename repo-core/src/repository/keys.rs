@@ -143,7 +143,7 @@ impl Repository {
     }
 
     fn has_slot_object(&self, slot: SlotId) -> Result<bool> {
-        let names = doubled::list(self.inner.backend.as_ref(), crate::backend::Prefix::KeySlots)?;
+        let names = doubled::list(self.inner.backend.as_ref(), Prefix::KeySlots)?;
         Ok(names.contains(&Doubled::KeySlot(slot)))
     }
 
@@ -264,7 +264,7 @@ impl Repository {
     /// The newest keyring and the digest of its object.
     fn keyring(&self) -> Result<(Keyring, [u8; 32])> {
         let backend = self.inner.backend.as_ref();
-        let names = doubled::list(backend, crate::backend::Prefix::Keyrings)?;
+        let names = doubled::list(backend, Prefix::Keyrings)?;
         let Some(Doubled::Keyring(generation)) = names.last().copied() else {
             return Err(Corruption::Missing.of(ObjectName::Keyring(1)));
         };

@@ -4,6 +4,10 @@
 //! An entry counts only while its pack is listed with its right length (invariant 2), so a stale, lost or lying index
 //! can cost an upload and never a chunk.
 
+mod survey;
+
+pub use survey::ByPack;
+
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -545,13 +549,6 @@ impl Index {
         let (pack, frame) = self.frames[entry.frame as usize];
         let row = &self.packs[pack as usize];
         Place { pack: row.id, pack_kind: row.kind, frame, offset: entry.offset, length: entry.length }
-    }
-
-    /// The pack that holds the first place of every chunk, for checks: calls `each` with id, kind and place.
-    pub fn each(&self, mut each: impl FnMut(ChunkKind, &ChunkId, Place)) {
-        for entry in &self.entries {
-            each(entry.kind, &entry.id, self.place(entry));
-        }
     }
 
     /// The packs that are listed and known, by number.

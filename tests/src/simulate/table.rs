@@ -203,7 +203,7 @@ fn forged_mark() -> Scenario {
     let (start, refused) = refused_then_stored_again();
     let start = start.then(|repository| scenes::back_up(repository, "new", "ab").expect("a backup that is alone"));
     let condemned: Vec<_> = packs(&start).into_iter().filter(|name| !refused.contains(name)).collect();
-    let start = start.then(|repository| drop(forge_mark(repository, 2, &condemned)));
+    let start = start.then(|repository| _ = forge_mark(repository, 2, &condemned));
     Scenario::new(&start, vec![prune(plain()), zombie(refused)]).judge(is_whole)
 }
 
@@ -307,6 +307,6 @@ fn backup_and_compaction() -> Scenario {
 fn half_indexed() -> Scenario {
     let start = scenes::half_indexed();
     let all = packs(&start);
-    let start = start.then(|repository| drop(forge_mark(repository, 1, &all)));
+    let start = start.then(|repository| _ = forge_mark(repository, 1, &all));
     Scenario::new(&start, vec![prune(plain())]).judge(|_| Ok(()))
 }
