@@ -21,7 +21,7 @@ use repo_core::internals::parity;
 pub type Target = fn(&[u8]) -> bool;
 
 /// All targets by the names of their binaries.
-pub const TARGETS: [(&str, Target); 18] = [
+pub const TARGETS: [(&str, Target); 19] = [
     ("header", header),
     ("marker", marker),
     ("key_slot", key_slot),
@@ -29,6 +29,7 @@ pub const TARGETS: [(&str, Target); 18] = [
     ("config", config),
     ("keyring", keyring),
     ("session", session),
+    ("damaged", damaged),
     ("snapshot", snapshot),
     ("footer", footer),
     ("trailer", trailer),
@@ -94,6 +95,11 @@ pub fn keyring(data: &[u8]) -> bool {
 pub fn session(data: &[u8]) -> bool {
     use format::session::Session;
     exact(data, Session::decode, Session::encode)
+}
+
+pub fn damaged(data: &[u8]) -> bool {
+    use format::gc::Damaged;
+    exact(data, Damaged::decode, Damaged::encode)
 }
 
 pub fn snapshot(data: &[u8]) -> bool {

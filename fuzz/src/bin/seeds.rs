@@ -6,7 +6,7 @@ use std::path::Path;
 use icecore_fuzz::vectors;
 
 /// Target, and the vectors that are its input as they stand.
-const VECTORS: [(&str, &[&str]); 15] = [
+const VECTORS: [(&str, &[&str]); 16] = [
     ("header", &["header", "sealed_pack", "sealed_keyring"]),
     ("marker", &["marker"]),
     ("key_slot", &["key_slot_argon2id", "key_slot_raw", "sealed_slot_password", "sealed_slot_key_file"]),
@@ -14,6 +14,7 @@ const VECTORS: [(&str, &[&str]); 15] = [
     ("config", &["config"]),
     ("keyring", &["keyring"]),
     ("session", &["session"]),
+    ("damaged", &["damaged"]),
     ("snapshot", &["snapshot_full", "snapshot_incremental", "snapshot_differential"]),
     ("footer", &["footer"]),
     ("trailer", &["trailer"]),
