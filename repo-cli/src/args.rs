@@ -150,6 +150,7 @@ macro_rules! with_exit_codes {
             "  3    incomplete: something could not be read, restored or removed\n",
             "  10   there is no repository\n",
             "  12   wrong password or key\n",
+            "  13   alarm: snapshots are gone that nobody forgot\n",
             "  130  interrupted"
         )
     };
@@ -167,7 +168,9 @@ pub enum Command {
     Tag(commands::tag::Tag),
     Ls(commands::ls::Ls),
     Restore(Box<commands::restore::Restore>),
+    Prune(commands::prune::Prune),
     Check(commands::check::Check),
+    Copy(Box<commands::copy::Copy>),
     Repair(commands::repair::Repair),
     Cat(commands::cat::Cat),
     List(commands::list::List),

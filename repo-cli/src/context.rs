@@ -36,43 +36,38 @@ impl Context {
 
     /// The directory that the command line or the environment names.
     pub fn place(&self) -> Outcome<PathBuf> {
-        // The command line goes before the environment, whichever of the two spellings it uses.
-        let from_file = |path: &Path| -> Outcome<PathBuf> {
-            let text = fs::read_to_string(path)
-                .map_err(|error| Failure::file("reading the repository's place from", path, &error))?;
-            Ok(PathBuf::from(text.trim()))
-        };
-        let variable = |name| env::var_os(name).filter(|value| !value.is_empty());
-        let place = if let Some(place) = &self.global.repo {
-            place.clone()
-        } else if let Some(path) = &self.global.repository_file {
-            from_file(path)?
-        } else if let Some(place) = variable("ICECORE_REPOSITORY") {
-            place.into()
-        } else if let Some(path) = variable("ICECORE_REPOSITORY_FILE") {
-            from_file(path.as_ref())?
-        } else {
-            return Err(Failure::with_hint("no repository is named", "use --repo DIRECTORY or ICECORE_REPOSITORY"));
-        };
-        local(&place)
+        let (place, file) = (self.global.repo.as_deref(), self.global.repository_file.as_deref());
+        named_place(place, file, "")?
+            .ok_or_else(|| Failure::with_hint("no repository is named", "use --repo DIRECTORY or ICECORE_REPOSITORY"))
     }
 
     fn backend(&self) -> Outcome<Arc<dyn Backend>> {
-        let place: Arc<dyn Backend> = Arc::new(Local::new(self.place()?));
+        Ok(self.backend_at(&self.place()?))
+    }
+
+    /// A directory as a backend, as fast as the command line allows.
+    pub fn backend_at(&self, place: &Path) -> Arc<dyn Backend> {
+        let place: Arc<dyn Backend> = Arc::new(Local::new(place));
         let rate = |kib: Option<u32>| u64::from(kib.unwrap_or(0)) << 10;
         let (put, get) = (rate(self.global.limit_upload), rate(self.global.limit_download));
-        Ok(match (put, get) {
+        match (put, get) {
             (0, 0) => place,
             _ => Arc::new(Limited::new(place).put_bytes_per_second(put).get_bytes_per_second(get)),
-        })
+        }
     }
 
     /// Opens the repository.
     pub fn open(&self) -> Outcome<Repository> {
-        let backend = self.backend()?;
+        let hint = self.global.key_hint.clone().or_else(|| env::var("ICECORE_KEY_HINT").ok());
+        self.open_at(&self.place()?, hint, &(&self.global).into())
+    }
+
+    /// Opens a repository, be it that of the command line or another.
+    pub fn open_at(&self, place: &Path, hint: Option<String>, sources: &secrets::Sources<'_>) -> Outcome<Repository> {
+        let backend = self.backend_at(place);
         // Before a password is asked for: there may be nothing to open.
         match backend.get(&ObjectName::Format, Span::All) {
-            Err(_) if self.place()?.is_file() => {
+            Err(_) if place.is_file() => {
                 return Err(Error::NoRepository { place: format!("{}, which is a file", backend.place()) }.into());
             }
             Err(error)
@@ -91,13 +86,9 @@ impl Context {
             _ => {}
         }
         let mut options = OpenOptions::default();
-        options.key_hint = match &self.global.key_hint {
-            Some(hint) => Some(hint.clone()),
-            None => env::var("ICECORE_KEY_HINT").ok(),
-        };
+        options.key_hint = hint;
         let open = |secret: &_| Repository::open_with(Arc::clone(&backend), secret, &options);
-        let repository = secrets::open(&self.global, open)?;
-        Ok(self.threaded(repository))
+        Ok(self.threaded(secrets::open(sources, open)?))
     }
 
     /// Opens it, and says so on a terminal.
@@ -110,16 +101,13 @@ impl Context {
     }
 
     /// Makes a repository.
-    pub fn init(&self, new: &NewSecret, label: String, parity_percent: Option<u8>) -> Outcome<Made> {
+    pub fn init(&self, new: &NewSecret, mut options: InitOptions) -> Outcome<Made> {
         let backend = self.backend()?;
         // Before a new password is thought of.
         if backend.get(&ObjectName::Format, Span::All).is_ok() {
             return Err(Error::RepositoryExists { place: backend.place() }.into());
         }
         let made = secrets::for_new_repository(&self.global, new)?;
-        let mut options = InitOptions::default();
-        options.label = label;
-        options.parity_percent = parity_percent;
         // Off is of a run alone: what a repository is made with is a level.
         if let Some(level @ 1..) = self.global.compression.level() {
             options.level = level;
@@ -136,8 +124,31 @@ impl Context {
     }
 }
 
+/// The directory that flags or, if they name none, variables name: `ICECORE_{kind}REPOSITORY` and its file.
+pub fn named_place(place: Option<&Path>, file: Option<&Path>, kind: &str) -> Outcome<Option<PathBuf>> {
+    let from_file = |path: &Path| -> Outcome<PathBuf> {
+        let text = fs::read_to_string(path)
+            .map_err(|error| Failure::file("reading the repository's place from", path, &error))?;
+        Ok(PathBuf::from(text.trim()))
+    };
+    let variable = |name| env::var_os(format!("ICECORE_{kind}{name}")).filter(|value| !value.is_empty());
+    // The command line goes before the environment, whichever of the two spellings it uses.
+    let place = if let Some(place) = place {
+        place.to_owned()
+    } else if let Some(path) = file {
+        from_file(path)?
+    } else if let Some(place) = variable("REPOSITORY") {
+        place.into()
+    } else if let Some(path) = variable("REPOSITORY_FILE") {
+        from_file(path.as_ref())?
+    } else {
+        return Ok(None);
+    };
+    local(&place).map(Some)
+}
+
 /// The directory that a place means. What looks like a place of another kind is refused, not made as a directory.
-fn local(place: &Path) -> Outcome<PathBuf> {
+pub fn local(place: &Path) -> Outcome<PathBuf> {
     let Some(text) = place.to_str() else { return Ok(place.to_owned()) };
     if text.is_empty() {
         return Err(Failure::told("the repository's place is empty"));

@@ -21,6 +21,7 @@ pub enum Code {
     Incomplete = 3,
     NoRepository = 10,
     WrongSecret = 12,
+    Alarm = 13,
     Interrupted = 130,
 }
 
@@ -29,6 +30,8 @@ pub enum Code {
 pub enum Failure {
     /// The library said no.
     Core(Error),
+    /// It did so of one repository among several.
+    Of { which: String, error: Error },
     /// This program did.
     Told { message: String, hint: Option<String> },
     /// Done, but not with everything.
@@ -147,11 +150,19 @@ pub fn usage(problem: &clap::Error, json: bool) -> ExitCode {
 fn describe(failure: &Failure) -> (Code, String, Option<String>) {
     let error = match failure {
         Failure::Core(error) => error,
+        Failure::Of { which, error } => {
+            let (code, message, hint) = describe_error(error);
+            return (code, format!("{which}: {message}"), hint);
+        }
         Failure::Told { message, hint } => return (Code::Failed, message.clone(), hint.clone()),
         Failure::Incomplete { message, hint } => return (Code::Incomplete, message.clone(), hint.clone()),
         Failure::Interrupted(message) => return (Code::Interrupted, format!("interrupted; {message}"), None),
         Failure::BrokenPipe => return (Code::Failed, "nobody reads the output".to_owned(), None),
     };
+    describe_error(error)
+}
+
+fn describe_error(error: &Error) -> (Code, String, Option<String>) {
     let (code, hint) = match error {
         Error::NoRepository { .. } => (
             Code::NoRepository,
@@ -192,6 +203,10 @@ fn describe(failure: &Failure) -> (Code, String, Option<String>) {
             BackendErrorKind::Transient => (Code::Failed, "run the command again; what was stored is used then"),
             _ => return (Code::Failed, error.to_string(), None),
         },
+        Error::SnapshotsVanished { .. } => (
+            Code::Alarm,
+            "nothing was deleted: bring the storage back to what it was, or, if they are gone for good, use --accept-lost-snapshots",
+        ),
         Error::NoSnapshot { .. } => (Code::Failed, "`icecore snapshots` shows what there is"),
         Error::AmbiguousSnapshot { .. } => {
             (Code::Failed, "write more digits of the id; `icecore snapshots` shows them")

@@ -12,6 +12,7 @@ mod interrupt;
 mod json;
 mod names;
 mod numbers;
+mod others;
 mod output;
 mod patterns;
 mod progress;

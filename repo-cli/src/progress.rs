@@ -38,6 +38,8 @@ pub enum Task {
     Backup,
     Restore,
     Check,
+    Prune,
+    Copy,
     Repair,
 }
 
@@ -187,6 +189,8 @@ impl<'o> Reporter<'o> {
                 Task::Backup => "archival",
                 Task::Restore => "restore",
                 Task::Check => "check",
+                Task::Prune => "prune",
+                Task::Copy => "copy",
                 Task::Repair => "repair",
             };
             let message = format!("{}: {message}", path.display());
@@ -278,7 +282,7 @@ impl<'o> Reporter<'o> {
                 bytes_restored: self.bytes_done().saturating_sub(self.counts.unchanged_bytes.load(Relaxed)),
                 bytes_skipped: self.counts.unchanged_bytes.load(Relaxed),
             }),
-            Task::Backup | Task::Check | Task::Repair => self.output.json_now(&Status {
+            Task::Backup | Task::Check | Task::Copy | Task::Prune | Task::Repair => self.output.json_now(&Status {
                 message_type: "status",
                 seconds_elapsed,
                 seconds_remaining: line::remaining(self.elapsed(), percent_done).map_or(0, |left| left.as_secs()),

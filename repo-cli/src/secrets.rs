@@ -44,38 +44,75 @@ fn variable(name: &str) -> Option<std::ffi::OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }
 
+/// Where the secret of one repository may come from: flags of the command line, and variables of the environment.
+#[derive(Debug, Default)]
+pub struct Sources<'a> {
+    pub key_file: Option<&'a Path>,
+    pub recovery_kit: Option<&'a Path>,
+    pub password_file: Option<&'a Path>,
+    pub password_command: Option<&'a str>,
+    pub insecure_no_password: bool,
+    /// What is between `ICECORE_` and the rest of the variables' names; `None`: there are none.
+    pub variables: Option<&'static str>,
+    /// Which repository, for whoever is asked.
+    pub of: &'a str,
+}
+
+impl<'a> From<&'a Global> for Sources<'a> {
+    fn from(global: &'a Global) -> Self {
+        Self {
+            key_file: global.key_file.as_deref(),
+            recovery_kit: global.recovery_kit.as_deref(),
+            password_file: global.password_file.as_deref(),
+            password_command: global.password_command.as_deref(),
+            insecure_no_password: global.insecure_no_password,
+            variables: Some(""),
+            of: "repository",
+        }
+    }
+}
+
 /// The command line first; then the environment, where only one source may be named; then a person.
-fn origin(global: &Global) -> Outcome<Origin> {
-    if let Some(path) = &global.key_file {
-        return Ok(Origin::KeyFile(path.clone()));
-    } else if let Some(path) = &global.recovery_kit {
-        return Ok(Origin::RecoveryKit(path.clone()));
-    } else if let Some(path) = &global.password_file {
-        return Ok(Origin::PasswordFile(path.clone()));
-    } else if let Some(command) = &global.password_command {
-        return Ok(Origin::PasswordCommand(command.clone()));
-    } else if global.insecure_no_password {
-        const SECRETS: [&str; 4] =
-            ["ICECORE_PASSWORD", "ICECORE_PASSWORD_FILE", "ICECORE_PASSWORD_COMMAND", "ICECORE_KEY_FILE"];
-        return match SECRETS.into_iter().find(|name| variable(name).is_some()) {
+fn origin(sources: &Sources<'_>) -> Outcome<Origin> {
+    let named = |name: &str| sources.variables.map(|kind| format!("ICECORE_{kind}{name}"));
+    let value = |name: &str| named(name).and_then(|name| variable(&name));
+    if let Some(path) = sources.key_file {
+        return Ok(Origin::KeyFile(path.to_owned()));
+    } else if let Some(path) = sources.recovery_kit {
+        return Ok(Origin::RecoveryKit(path.to_owned()));
+    } else if let Some(path) = sources.password_file {
+        return Ok(Origin::PasswordFile(path.to_owned()));
+    } else if let Some(command) = sources.password_command {
+        return Ok(Origin::PasswordCommand(command.to_owned()));
+    } else if sources.insecure_no_password {
+        const SECRETS: [&str; 4] = ["PASSWORD", "PASSWORD_FILE", "PASSWORD_COMMAND", "KEY_FILE"];
+        return match SECRETS.into_iter().find(|name| value(name).is_some()).and_then(named) {
             // Which of the two was meant? To take either would be to guess.
-            Some(name) => Err(Failure::told(format!("--insecure-no-password and {name} cannot be used together"))),
+            Some(name) => {
+                let flag = if name.starts_with("ICECORE_FROM_") {
+                    "--from-insecure-no-password"
+                } else {
+                    "--insecure-no-password"
+                };
+                Err(Failure::told(format!("{flag} and {name} cannot be used together")))
+            }
             None => Ok(Origin::Nothing),
         };
     }
-    let key_file = variable("ICECORE_KEY_FILE").map(|value| Origin::KeyFile(value.into()));
-    let password_file = variable("ICECORE_PASSWORD_FILE").map(|value| Origin::PasswordFile(value.into()));
-    let command = match variable("ICECORE_PASSWORD_COMMAND").map(std::ffi::OsString::into_string).transpose() {
+    let key_file = value("KEY_FILE").map(|value| Origin::KeyFile(value.into()));
+    let password_file = value("PASSWORD_FILE").map(|value| Origin::PasswordFile(value.into()));
+    let kind = sources.variables.unwrap_or_default();
+    let command = match value("PASSWORD_COMMAND").map(std::ffi::OsString::into_string).transpose() {
         Ok(command) => command.map(Origin::PasswordCommand),
-        Err(_) => return Err(Failure::told("ICECORE_PASSWORD_COMMAND is not UTF-8")),
+        Err(_) => return Err(Failure::told(format!("ICECORE_{kind}PASSWORD_COMMAND is not UTF-8"))),
     };
-    let mut named = [key_file, password_file, command].into_iter().flatten();
-    match (named.next(), named.next()) {
-        (Some(_), Some(_)) => Err(Failure::told(
-            "of ICECORE_KEY_FILE, ICECORE_PASSWORD_FILE and ICECORE_PASSWORD_COMMAND only one may be set",
-        )),
+    let mut given = [key_file, password_file, command].into_iter().flatten();
+    match (given.next(), given.next()) {
+        (Some(_), Some(_)) => Err(Failure::told(format!(
+            "of ICECORE_{kind}KEY_FILE, ICECORE_{kind}PASSWORD_FILE and ICECORE_{kind}PASSWORD_COMMAND only one may be set",
+        ))),
         (Some(origin), None) => Ok(origin),
-        (None, _) => match env::var_os("ICECORE_PASSWORD") {
+        (None, _) => match named("PASSWORD").and_then(env::var_os) {
             Some(password) => Ok(Origin::Environment(Zeroizing::new(password.into_encoded_bytes()))),
             None => Ok(Origin::Prompt),
         },
@@ -83,13 +120,13 @@ fn origin(global: &Global) -> Outcome<Origin> {
 }
 
 /// Opens something with the secret that was named, or asks for a password up to three times.
-pub fn open<T>(global: &Global, mut open: impl FnMut(&Secret) -> repo_core::Result<T>) -> Outcome<T> {
-    let origin = origin(global)?;
+pub fn open<T>(sources: &Sources<'_>, mut open: impl FnMut(&Secret) -> repo_core::Result<T>) -> Outcome<T> {
+    let origin = origin(sources)?;
     let Origin::Prompt = origin else {
         return Ok(open(&read(&origin)?)?);
     };
     for left in (0..TRIES).rev() {
-        let password = ask("enter password for repository: ")?;
+        let password = ask(&format!("enter password for {}: ", sources.of))?;
         checked(&password)?;
         match open(&Secret::password(password.as_slice())) {
             Err(Error::WrongSecret { .. }) if left > 0 => eprintln!("wrong password; try again"),
@@ -104,7 +141,7 @@ pub fn for_new_repository(global: &Global, new: &NewSecret) -> Outcome<NewlyMade
     if let Some(path) = &new.new_key_file {
         return make_key_file(path);
     }
-    let secret = match origin(global)? {
+    let secret = match origin(&global.into())? {
         Origin::Prompt => ask_twice("enter password for new repository: ")?,
         Origin::RecoveryKit(_) => return Err(Failure::told("a recovery kit opens a repository; it cannot make one")),
         origin => read(&origin)?,

@@ -10,7 +10,7 @@ mod tables;
 mod writer;
 
 pub use compact::compact;
-pub use index::{ByPack, ChunkSet, Index, Place, StoredChunk};
+pub use index::{ByPack, ChunkSet, Index, Place};
 pub use rebuild::{IndexRepair, ToldFrame, repair_index, told_by, told_of};
 pub use session::{Session, SessionKind};
 pub use writer::{Sealing, Stored, Writer, WriterOptions};

@@ -220,3 +220,9 @@ pub fn write_large(root: &Path, seed: u64, files: u64) {
         fs::write(root.join(format!("{file:04}")), noise(seed + file, 4 << 20)).expect("files can be written");
     }
 }
+
+/// How many temporary files there are in a repository's directory, without the room that it keeps for a full disk.
+pub fn temporary_files(vault: &Path) -> usize {
+    let names = fs::read_dir(vault.join("tmp")).expect("a directory of the repository");
+    names.filter(|entry| entry.as_ref().is_ok_and(|entry| entry.file_name() != "ballast")).count()
+}

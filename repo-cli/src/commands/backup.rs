@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use repo_core::{
-    Alike, BackupOptions, BackupReport, Error, LocalTree, LocalTreeOptions, Mode, ReaderSource, Repository,
-    SnapshotFilter, Source, system,
+    Alike, BackupOptions, BackupReport, Error, InitOptions, LocalTree, LocalTreeOptions, Mode, ReaderSource,
+    Repository, SnapshotFilter, Source, system,
 };
 use serde::Serialize;
 
@@ -207,7 +207,7 @@ impl Backup {
     fn open(&self, context: &Context) -> Outcome<Repository> {
         match context.open_aloud() {
             Err(Failure::Core(Error::NoRepository { .. })) if self.init && !self.dry_run => {
-                let made = context.init(&self.new, init::default_label(), None)?;
+                let made = context.init(&self.new, InitOptions::new().label(init::default_label()))?;
                 init::tell(context, &made)?;
                 Ok(made.repository)
             }

@@ -17,7 +17,7 @@ use crate::numbers;
 use crate::selection::{self, Filters};
 use crate::time;
 
-use super::init;
+use super::{init, prune};
 use rules::Rules;
 
 /// Forget snapshots, by a policy or by their ids.
@@ -51,6 +51,11 @@ pub struct Forget {
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = parse_time_span)]
     undelete_within: u64,
 
+    /// Then take back the room of what no snapshot needs any more, if any was forgotten, as `icecore prune` does. What can
+    /// still be brought back (--undelete-within) keeps its room
+    #[arg(long)]
+    prune: bool,
+
     /// Group snapshots by host,paths,tags, or some of these; '' is all in one group
     #[arg(short, long, value_name = "WHAT", default_value = "host,paths", value_parser = parse_grouping)]
     group_by: Grouping,
@@ -61,6 +66,9 @@ pub struct Forget {
 
     #[command(flatten)]
     which: Which,
+
+    #[command(flatten)]
+    reclaiming: prune::Flags,
 
     #[command(flatten)]
     distrust: Distrust,
@@ -122,7 +130,50 @@ impl Forget {
             false => Some(self.forget(&repository, &plan, &stop)?),
         };
         show::outcome(context, &plan, report.as_ref(), self.measure)?;
-        complete(&plan, report.as_ref())
+        let complete = complete(&plan, report.as_ref());
+        let pruned = self.prune(context, &repository, &plan, report.as_ref());
+        // A failure says more than that something was left out.
+        match (&pruned, &complete) {
+            (Err(Failure::Incomplete { .. }) | Ok(()), Err(_)) => complete,
+            _ => pruned,
+        }
+    }
+
+    /// As restic: only if something was removed, or would be.
+    fn prune(
+        &self,
+        context: &Context,
+        repository: &Repository,
+        plan: &ForgetPlan,
+        report: Option<&ForgetReport>,
+    ) -> Outcome {
+        let removed = report.map_or(plan.remove().count(), |report| report.forgotten.len()) as u64;
+        if !self.prune || removed == 0 {
+            return Ok(());
+        }
+        let (snapshots, output) = (numbers::count(removed, "snapshot"), &context.output);
+        let have = if removed == 1 { "has" } else { "have" };
+        match report {
+            Some(_) => {
+                output.say(1, &format!("{snapshots} {have} been removed, running prune"))?;
+                self.reclaiming.prune(context, repository)
+            }
+            None if self.undelete_within == 0 => {
+                output.say(1, &format!("{snapshots} would have been removed; what prune would do then:"))?;
+                let gone = plan.remove().map(|snapshot| snapshot.id()).collect();
+                self.reclaiming.prune_without(context, repository, gone)
+            }
+            None => {
+                output.say(
+                    1,
+                    &format!(
+                        "{snapshots} would have been removed, but could be brought back and would keep their data; with \
+                         --undelete-within 0 it would go; what prune would do now:"
+                    ),
+                )?;
+                self.reclaiming.prune_without(context, repository, Vec::new())
+            }
+        }
     }
 
     fn options(&self, context: &Context, filters: &Filters) -> Outcome<ForgetOptions> {

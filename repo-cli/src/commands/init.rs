@@ -1,14 +1,15 @@
 //! `icecore init`
 
 use clap::Args;
-use repo_core::system;
+use repo_core::{InitOptions, system};
 use serde::Serialize;
 
 use crate::args::with_exit_codes;
 use crate::context::{Context, Made};
-use crate::exit::Outcome;
+use crate::exit::{Failure, Outcome};
 use crate::names;
 use crate::numbers;
+use crate::others::From;
 use crate::secrets::NewSecret;
 
 /// Make a new, empty repository.
@@ -25,9 +26,17 @@ pub struct Init {
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
 
+    /// Cut files by the same sizes as another repository (--from-repo), whatever its cut points are: those are secrets of each
+    #[arg(long)]
+    copy_chunker_params: bool,
+
+    #[command(flatten)]
+    from: From,
+
     /// Percent of parity that packs get, 0 to 100, by which damaged ones can be brought back [default: 2 in a directory]
     #[arg(long, value_name = "N", value_parser = numbers::parse_percent)]
     parity: Option<u8>,
+
     /// Accepted for restic's scripts: there is one format, which no number of restic's means
     #[arg(long, value_name = "VERSION", hide_short_help = true, value_parser = ["stable", "latest", "1", "2"])]
     repository_version: Option<String>,
@@ -43,7 +52,18 @@ struct Initialized {
 impl Init {
     pub fn run(self, context: &Context) -> Outcome {
         let label = self.label.unwrap_or_else(default_label);
-        let made = context.init(&self.new, label, self.parity)?;
+        let chunker = match (self.copy_chunker_params, self.from.is_given()) {
+            (true, _) => Some(self.from.open(context)?.config().chunker),
+            (false, true) => {
+                return Err(Failure::told("--from-repo has a meaning here only together with --copy-chunker-params"));
+            }
+            (false, false) => None,
+        };
+        let mut options = InitOptions::default();
+        options.label = label;
+        options.parity_percent = self.parity;
+        options.chunker = chunker.unwrap_or(options.chunker);
+        let made = context.init(&self.new, options)?;
         tell(context, &made)
     }
 }

@@ -191,7 +191,11 @@ impl Run<'_> {
         let is_part = self.options.snapshots.is_some();
         if level >= CheckLevel::Trees {
             // Known damage is looked at, however shallow the rest.
-            self.read_whole(&self.view.damaged_packs().copied().collect(), findings, &mut lost)?;
+            self.read_whole(
+                &self.view.damaged_packs().filter(|pack| !self.view.is_written_off(pack)).copied().collect(),
+                findings,
+                &mut lost,
+            )?;
         }
         let mut walked = if is_part && level >= CheckLevel::Trees { Some(self.walk(&lost)?) } else { None };
         if level >= CheckLevel::Packs {

@@ -561,6 +561,14 @@ impl Index {
         &self.frames
     }
 
+    /// Every place of every chunk, in words: for tests.
+    #[cfg(feature = "internals")]
+    pub fn each(&self, mut each: impl FnMut(ChunkKind, &ChunkId, Place)) {
+        for entry in &self.entries {
+            each(entry.kind, &entry.id, self.place(entry));
+        }
+    }
+
     /// Every place of every chunk.
     pub fn each_row(&self, mut each: impl FnMut(StoredChunk<'_>)) {
         for entry in &self.entries {

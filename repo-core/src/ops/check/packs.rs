@@ -80,6 +80,11 @@ pub fn check_index(view: &Index, findings: &mut Findings, lost: &mut Lost, notes
         let name = ObjectName::Pack(row.kind, row.id);
         notes.push(format!("{name} is in no index; the next backup puts it there"));
     }
+    let mut written_off: Vec<_> = view.damaged_packs().filter(|pack| view.is_written_off(pack)).collect();
+    written_off.sort_unstable();
+    for pack in written_off {
+        notes.push(format!("pack {pack} is recorded as damaged, and nothing relies on it"));
+    }
     notes.extend(loaded.foreign.iter().map(|name| format!("{name:?} is not an object of the repository")));
 }
 
@@ -88,6 +93,7 @@ pub fn listed(view: &Index) -> Vec<Listed> {
     let packs = &view.report().listed_packs;
     let mut packs: Vec<_> =
         packs.iter().map(|(id, (kind, size))| Listed { id: *id, kind: *kind, size: *size }).collect();
+    packs.retain(|pack| !view.is_written_off(&pack.id));
     packs.sort_unstable();
     packs
 }

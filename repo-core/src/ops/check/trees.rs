@@ -183,7 +183,11 @@ impl<'c> Trees<'c> {
         self.refer(kind, &[*id]);
         // The index also distrusts whole packs of which one frame did not open; here each frame counts for itself.
         let is_stored = self.lost.is_empty() && self.view.contains(kind, id)
-            || self.view.places(kind, id).iter().any(|place| !self.lost.contains(place));
+            || self
+                .view
+                .places(kind, id)
+                .iter()
+                .any(|place| !self.lost.contains(place) && !self.view.has_lost(&place.pack, id));
         if !is_stored {
             let problem = match self.view.places(kind, id).first() {
                 Some(place) => format!("its pack {} is damaged", place.pack),

@@ -16,13 +16,13 @@ use crate::repository::{InitOptions, Repository};
 use crate::store::{Session, SessionKind};
 use crate::walk::reader::ReaderSource;
 
-struct Place {
-    backend: Arc<Memory>,
-    repository: Repository,
+pub(super) struct Place {
+    pub(super) backend: Arc<Memory>,
+    pub(super) repository: Repository,
 }
 
 /// Bytes that neither compress nor repeat.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(super) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut stream = blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof();
     let mut bytes = vec![0; length];
     stream.fill(&mut bytes);
@@ -30,19 +30,19 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let backend = Arc::new(Memory::new());
         let (secret, _) = crate::crypto::Secret::generate_key().unwrap();
         let repository = Repository::init(backend.clone(), &secret, &InitOptions::new()).unwrap().with_threads(1);
         Self { backend, repository }
     }
 
-    fn backup(&self, name: &str, bytes: &[u8]) -> SnapshotId {
+    pub(super) fn backup(&self, name: &str, bytes: &[u8]) -> SnapshotId {
         let source = ReaderSource::new(name.as_ref(), std::io::Cursor::new(bytes.to_vec()));
         self.repository.backup(&source, &BackupOptions::new(), &Silent).unwrap().snapshot.unwrap().id()
     }
 
-    fn forget(&self, snapshot: SnapshotId, purge_after_ms: u64) {
+    pub(super) fn forget(&self, snapshot: SnapshotId, purge_after_ms: u64) {
         let record = Forgotten {
             snapshot,
             at_ms: 0,
@@ -54,7 +54,7 @@ impl Place {
         self.repository.write_forgotten(&record).unwrap();
     }
 
-    fn prune(&self, options: &PruneOptions) -> PruneReport {
+    pub(super) fn prune(&self, options: &PruneOptions) -> PruneReport {
         self.repository.prune(options, &Silent).unwrap()
     }
 
@@ -69,7 +69,7 @@ impl Place {
     }
 }
 
-fn all() -> PruneOptions {
+pub(super) fn all() -> PruneOptions {
     PruneOptions::new().max_unused(Unused::Bytes(0))
 }
 

@@ -21,6 +21,11 @@ pub struct Live {
 }
 
 impl Live {
+    /// Of no snapshot yet.
+    pub fn of_none(view: &Index) -> Self {
+        Self { set: view.empty_set(), lost: Vec::new(), lost_count: 0 }
+    }
+
     /// Walks every tree. Fails closed: what cannot be read could refer to anything.
     pub fn find<'r>(
         store: &Store,
@@ -28,16 +33,30 @@ impl Live {
         records: impl Iterator<Item = &'r SnapshotRecord>,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        let mut marking = Marking {
-            view,
-            progress,
-            live: Self { set: view.empty_set(), lost: Vec::new(), lost_count: 0 },
-            named: HashSet::new(),
-        };
+        let mut live = Self::of_none(view);
+        live.add(store, view, records, progress)?;
+        Ok(live)
+    }
+
+    /// Walks what these snapshots refer to and no other did.
+    pub fn add<'r>(
+        &mut self,
+        store: &Store,
+        view: &Index,
+        records: impl Iterator<Item = &'r SnapshotRecord>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let named = self.lost.iter().copied().collect();
+        let mut marking = Marking { view, progress, live: self, named };
         for root in records.filter_map(|record| record.root.tree) {
             tree::references(store, &root, &mut marking)?;
         }
-        Ok(marking.live)
+        Ok(())
+    }
+
+    /// The chunks so far, for a comparison with those that are added.
+    pub fn so_far(&self) -> ChunkSet {
+        self.set.clone()
     }
 
     /// Whether some snapshot refers to the chunk.
@@ -50,7 +69,7 @@ impl Live {
 struct Marking<'v> {
     view: &'v Index,
     progress: &'v dyn Progress,
-    live: Live,
+    live: &'v mut Live,
     named: HashSet<(ChunkKind, ChunkId)>,
 }
 
@@ -80,6 +99,8 @@ pub struct PackUse {
     pub stored: u64,
     /// The share of `stored` that live chunks account for.
     pub live: u64,
+    /// Chunks that lie in it.
+    pub chunks: u64,
     /// Chunks for which this is the place that counts.
     pub kept_chunks: u64,
     /// Whether it may be condemned: all that it holds is known, and no writer is at work that made it.
@@ -91,6 +112,8 @@ pub struct Usage {
     pub packs: Vec<PackUse>,
     /// Live plaintext bytes by number of the frame.
     pub live_raw: Vec<u32>,
+    /// Places of live chunks that do not count.
+    pub duplicates: u64,
     /// Of live chunks with several places: the frame that counts.
     chosen: HashMap<ChunkId, u32>,
 }
@@ -109,16 +132,19 @@ impl Usage {
                     kind: row.kind,
                     stored: row.length.into(),
                     live: 0,
+                    chunks: 0,
                     kept_chunks: 0,
                     is_free: !view.report().half_known.contains(&row.id) && !is_busy(number),
                 })
                 .collect(),
             live_raw: vec![0; view.frames().len()],
+            duplicates: 0,
             chosen: HashMap::new(),
         };
         // Those with one place first: where a chunk has several, the pack that is kept for other reasons is the place.
         let mut several: HashMap<ChunkId, (ChunkKind, u32)> = HashMap::new();
         view.each_row(|chunk| {
+            usage.packs[view.frames()[chunk.frame as usize].0 as usize].chunks += 1;
             if !live.contains(view, chunk.kind, chunk.id) {
                 return;
             }
@@ -131,6 +157,7 @@ impl Usage {
         let kept: Vec<u64> = usage.packs.iter().map(|pack| pack.kept_chunks).collect();
         for (id, (kind, length)) in several {
             let frames = view.frames_of(kind, &id);
+            usage.duplicates += frames.len().saturating_sub(1) as u64;
             let rank = |frame: &u32| {
                 let pack = view.frames()[*frame as usize].0 as usize;
                 let pack_id = usage.packs[pack].id;
@@ -171,5 +198,19 @@ impl Usage {
             Some(chosen) => *chosen == frame,
             None => live.contains(view, kind, id),
         }
+    }
+
+    /// The stored bytes, by their share of their frames, of live chunks that were not live before.
+    pub fn stored_since(&self, view: &Index, live: &Live, before: &ChunkSet) -> u64 {
+        let mut bytes = 0;
+        view.each_row(|chunk| {
+            if self.is_kept(view, live, chunk.kind, chunk.id, chunk.frame) && !view.is_in(before, chunk.kind, chunk.id)
+            {
+                let record = view.frames()[chunk.frame as usize].1.record;
+                bytes +=
+                    u64::from(record.stored_length) * u64::from(chunk.length) / u64::from(record.raw_length).max(1);
+            }
+        });
+        bytes
     }
 }

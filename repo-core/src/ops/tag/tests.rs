@@ -14,6 +14,7 @@ use crate::error::BackendError;
 use crate::format::gc::Mark;
 use crate::id::{GcStage, ObjectName, PackKind};
 use crate::ops::backup::BackupOptions;
+use crate::ops::prune::PruneOptions;
 use crate::pipeline::lock;
 use crate::progress::Silent;
 use crate::repository::{InitOptions, Selector, SnapshotFilter};
@@ -308,4 +309,32 @@ fn a_part_that_was_found_lacking_once_is_looked_at_again() {
     assert_eq!((report.changed.len(), report.failed.len()), (0, 2));
     let latest = bench.repository.snapshot(&Selector::Latest { back: 0 }, &SnapshotFilter::new()).unwrap();
     assert!(latest == two || latest == one);
+}
+
+#[test]
+fn within_its_window_a_forgotten_snapshot_outlives_a_prune_and_after_it_not() {
+    let bench = Bench::new();
+    let [old, new] = [1, 2].map(|seed| bench.backup(&long(seed)));
+    bench.forget(&old);
+    let report = bench.repository.prune(&PruneOptions::new(), &Silent).unwrap();
+    assert_eq!(report.expired_snapshots, []);
+    let back = bench.undelete(&old).unwrap();
+    assert_eq!(bench.content(&back), long(1));
+    let over = Forgotten { purge_after_ms: 1, ..bench.forgotten(back.id()) };
+    bench.repository.write_forgotten(&over).unwrap();
+    // The first version is still in its window, and holds the same data; it is gone when that is over too.
+    bench.repository.prune(&PruneOptions::new(), &Silent).unwrap();
+    assert!(matches!(bench.undelete(&back), Err(Error::NoSnapshot { .. })));
+    assert_eq!(bench.content(&bench.undelete(&old).unwrap()), long(1));
+    assert!(bench.shown().contains(&new));
+}
+
+#[test]
+fn a_retagged_snapshot_and_its_data_outlive_the_prune_that_takes_the_old_one() {
+    let bench = Bench::new();
+    let old = bench.backup(&long(1));
+    let new = bench.tag(&old, TagOptions::new().add_tag("two")).changed.remove(0).1;
+    let report = bench.repository.prune(&PruneOptions::new(), &Silent).unwrap();
+    assert_eq!(report.expired_snapshots, [old.id()]);
+    assert_eq!((bench.shown(), bench.content(&new)), (vec![new.clone()], long(1)));
 }
