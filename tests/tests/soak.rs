@@ -65,6 +65,10 @@ impl Soak {
         }
     }
 
+    fn draw(&mut self, bound: usize) -> usize {
+        self.dice.below(bound as u64) as usize
+    }
+
     fn count(&mut self, what: &'static str) {
         *self.counts.entry(what).or_default() += 1;
     }
@@ -72,14 +76,17 @@ impl Soak {
     /// Changes a source that nobody reads now.
     fn edit(&mut self, source: usize) {
         for _ in 0..4 {
-            let name = format!("{}", self.dice.below(12));
+            let name = self.draw(12).to_string();
             let path = format!("source/{source}/{name}");
-            if self.dice.below(4) == 0 {
+            if self.draw(4) == 0 {
                 self.sources[source].remove(&name);
                 fs::remove_file(self.cli.path(&path)).ok();
             } else {
                 // Of few seeds, so that sources share content and what was forgotten comes again.
-                let bytes = noise(self.dice.below(40) as u64, 20_000 + 30_000 * self.dice.below(10));
+                let bytes = {
+                    let (seed, length) = (self.draw(40) as u64, 20_000 + 30_000 * self.draw(10));
+                    noise(seed, length)
+                };
                 self.cli.write(&path, &bytes);
                 self.sources[source].insert(name, bytes);
             }
@@ -90,9 +97,9 @@ impl Soak {
     }
 
     fn start(&mut self) {
-        let verb = match self.dice.below(10) {
+        let verb = match self.draw(10) {
             0..5 => {
-                let source = self.dice.below(SOURCES);
+                let source = self.draw(SOURCES);
                 if self.running.iter().any(|running| running.verb == Verb::Backup(source)) {
                     return;
                 }
@@ -104,8 +111,13 @@ impl Soak {
             _ => Verb::Check,
         };
         let path = if let Verb::Backup(source) = verb { format!("source/{source}") } else { String::new() };
+        let fences = self.draw(3) == 0;
         let arguments: Vec<&str> = match verb {
             Verb::Backup(_) => vec!["--json", "-q", "backup", &path, "--threads", "1"],
+            // Some do not wait for who is stopped, and take his name.
+            Verb::Prune if fences => {
+                vec!["--json", "-q", "prune", "--max-unused", "0", "--threads", "1", "--fence-idle", "300ms"]
+            }
             Verb::Prune => vec!["--json", "-q", "prune", "--max-unused", "0", "--threads", "1"],
             Verb::Forget => vec!["--json", "-q", "forget", "--keep-last", "2", "--undelete-within", "0"],
             Verb::Check => vec!["--json", "-q", "check"],
@@ -120,8 +132,8 @@ impl Soak {
         if self.running.is_empty() {
             return;
         }
-        let at = self.dice.below(self.running.len());
-        let choice = self.dice.below(10);
+        let at = self.draw(self.running.len());
+        let choice = self.draw(10);
         let running = &mut self.running[at];
         let signal = match choice {
             0 | 1 => Signal::KILL,
@@ -187,10 +199,10 @@ impl Soak {
             if self.running.len() < AT_ONCE {
                 self.start();
             }
-            if self.dice.below(3) == 0 {
+            if self.draw(3) == 0 {
                 self.disturb();
             }
-            thread::sleep(Duration::from_millis(5 + self.dice.below(30) as u64));
+            thread::sleep(Duration::from_millis(5 + self.draw(30) as u64));
             self.collect();
         }
         for running in &self.running {
