@@ -21,7 +21,7 @@ use crate::id::{Doubled, ObjectName, PackId, SnapshotId};
 use crate::pipeline;
 use crate::progress::{Event, Progress};
 use crate::repository::{Repository, Snapshot, SnapshotFilter};
-use crate::store::{Index, Store};
+use crate::store::{Index, Store, gc};
 
 pub use options::{CheckLevel, CheckOptions, Subset};
 pub use report::{CheckReport, Damage, Damaged, Loss, Touched};
@@ -179,7 +179,8 @@ impl Run<'_> {
     fn look(&self, findings: &mut Findings, report: &mut CheckReport) -> Result<()> {
         let level = self.options.level;
         let mut lost = Lost::default();
-        packs::check_index(self.view, findings, &mut lost, &mut report.notes);
+        let planned = gc::planned(self.store.backend().as_ref(), self.store.keys())?;
+        packs::check_index(self.view, &planned, findings, &mut lost, &mut report.notes);
         let is_listed = |pack: &PackId| self.view.report().listed_packs.contains_key(pack);
         parity::note_orphans(self.parity, is_listed, &mut report.notes);
         let listed = packs::listed(self.view);

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::backend::{Backend, Listed, Prefix, Put, Span};
 use crate::crypto::Keys;
 use crate::error::{Corruption, Error, Result};
-use crate::format::gc::{Damaged, Done, Mark, Tombstone};
+use crate::format::gc::{Damaged, Done, Mark, Plan, Tombstone};
 use crate::format::header::{HEADER_LENGTH, Header, ObjectType};
 use crate::format::keyring::Purpose;
 use crate::format::snapshot::SnapshotRecord;
@@ -161,6 +161,19 @@ pub fn retained(backend: &dyn Backend, keys: &Keys, cycles: &Cycles) -> Result<V
     match cycles.newest_done() {
         0 => Ok(Vec::new()),
         cycle => Ok(read_step(backend, keys, cycle, GcStage::Done, Done::decode)?.1.retained),
+    }
+}
+
+/// The packs that the newest plan deletes: who finds one of them gone found what was meant to be. Empty if there is none
+/// that can be read.
+pub fn planned(backend: &dyn Backend, keys: &Keys) -> Result<HashSet<PackId>> {
+    let cycles = Cycles::list(backend)?;
+    let Some(cycle) = cycles.newest(GcStage::Plan) else { return Ok(HashSet::new()) };
+    match read_step(backend, keys, cycle, GcStage::Plan, Plan::decode) {
+        Ok((_, plan)) => Ok(plan.delete.into_iter().collect()),
+        Err(Error::Corrupt { .. }) => Ok(HashSet::new()),
+        Err(Error::Backend(error)) if error.is_absent() => Ok(HashSet::new()),
+        Err(error) => Err(error),
     }
 }
 

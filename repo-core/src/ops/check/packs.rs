@@ -63,7 +63,14 @@ impl Lost {
 }
 
 /// What loading the index found: damaged index objects, packs that are gone or cut short.
-pub fn check_index(view: &Index, findings: &mut Findings, lost: &mut Lost, notes: &mut Vec<String>) {
+/// `planned`: packs that a prune deletes, or has deleted.
+pub fn check_index(
+    view: &Index,
+    planned: &HashSet<PackId>,
+    findings: &mut Findings,
+    lost: &mut Lost,
+    notes: &mut Vec<String>,
+) {
     let loaded = view.report();
     for error in &loaded.errors {
         let Error::Corrupt { object, problem } = error else { continue };
@@ -72,7 +79,7 @@ pub fn check_index(view: &Index, findings: &mut Findings, lost: &mut Lost, notes
         }
         findings.add_error(problem.clone().of(*object));
     }
-    for (kind, id) in &loaded.missing_packs {
+    for (kind, id) in loaded.missing_packs.iter().filter(|(_, id)| !planned.contains(id)) {
         lost.packs.insert(*id);
         findings.add_error(Corruption::Missing.of(ObjectName::Pack(*kind, *id)));
     }
