@@ -27,8 +27,9 @@ from reading.manifest import (FLAGS, Content, compare, keeps_holes, line, link_g
                               shown_path, shown_runs)
 from reading.parity import parity
 from reading.structures import (DATA, DK, DOUBLED, H, KH, LIST, NAMES, TREE, TYPES, XATTR, Chunk, Damage, Keys, damaged,
-                                ObjectKeys, Pack, config, index_block, key_file, key_slot, keyring, marker, need,
-                                open_box, open_frame, open_slot, recovery_kit, session, snapshot)
+                                ObjectKeys, Pack, config, forgotten, index_block, key_file, key_slot, keyring,
+                                marker, need, open_box, open_frame, open_slot, recovery_kit, session, snapshot, step,
+                                tombstone)
 from reading.trees import (EXTENTS, HOLE, INLINE, LISTED, NONE, SUBTREE, cut, gear_table, grow_list, grow_tree,
                            list_node, tree_node, xattrs)
 
@@ -267,7 +268,8 @@ class Repository:
         for name in self.names:
             first = name.removeprefix("r/")
             need(name == first or self.raw(first) == self.raw(name), f"{name}: not the same as its first copy")
-            need(not DOUBLED.match(name) or "r/" + name in self.names, f"{name}: has no second copy")
+            if DOUBLED.match(name) and "r/" + name not in self.names:
+                need(name.startswith("snapshots/") and self.raw(name)[4] == 14, f"{name}: has no second copy")
             if name.startswith(("packs/", "index/")):
                 self.check_pack(name)
         for name in self.below("parity"):
@@ -278,7 +280,11 @@ class Repository:
             need(lost["pack"].hex() == name[8:72], f"{name}: another pack's name")
         for name in self.below("sessions"):
             running = session(self.keys.box(name, self.raw(name)))
-            need(running["id"].hex() == name[-32:], f"{name}: another session's name")
+            need(running["id"].hex() == name[9:41], f"{name}: another session's name")
+        for name in self.below("gc"):
+            stage = name.split(".")[1]
+            found = step(stage, self.keys.box(name, self.raw(name)))
+            need(found["cycle"] == int(name[3:19], 16), f"{name}: another cycle's")
         self.places, rows = self.load_footers()
         places, indexed = self.load_index()
         packs = set(self.below("packs"))
@@ -304,21 +310,39 @@ class Repository:
                     self.counted["chunks"] += 1
 
     def snapshots(self):
-        """Ascending by end, sequence and id."""
-        found = []
+        """Ascending by end, sequence and id: no tombstones, and none that is forgotten."""
+        found, digests = [], collections.defaultdict(set)
         for name in self.below("snapshots"):
-            record, data = self.get(name, lambda data: snapshot(self.keys.box(name, data)))
+            (kind, record), data = self.get(name, lambda data: self.snapshot_or_tombstone(name, data))
+            if kind == 14:
+                need(record["session"].hex() == name[-32:], f"{name}: another session's tombstone")
+                self.counted["tombstones"] += 1
+                continue
             need(record["id"].hex() == name[-32:], f"{name}: another snapshot's name")
             label = b"paths\0" + b"\0".join([record["host"].encode(), *sorted(record["paths"])])
             if record["series"] != KH(self.keys.series, label)[:16]:
                 print(f"  {name}: of a series that has a name")
-            found.append((record["end_ns"], record["sequence"], record["id"], record, H(data)))
+            digests[record["series"], record["sequence"]].add(H(data))
+            found.append((record["end_ns"], record["sequence"], record["id"], record))
         found.sort(key=lambda item: item[:3])
-        digests = {(item[3]["series"], item[1]): item[4] for item in found}
-        for *_, record, _ in found:
-            before = digests.get((record["series"], record["sequence"] - 1), bytes(32))
-            need(record["parent_digest"] == before, f"snapshot {record['id'].hex()}: of another parent")
-        return [item[3] for item in found]
+        for *_, record in found:
+            # One that is gone was forgotten and pruned.
+            before = digests.get((record["series"], record["sequence"] - 1), {record["parent_digest"]})
+            need(record["parent_digest"] in before, f"snapshot {record['id'].hex()}: of another parent")
+        return [item[3] for item in found if item[2] not in self.forgotten()]
+
+    def snapshot_or_tombstone(self, name, data):
+        payload, kind = self.keys.box(name, data), data[4]
+        return kind, tombstone(payload) if kind == 14 else snapshot(payload)
+
+    def forgotten(self):
+        """The snapshots that are not shown, though they may still be there."""
+        ids = set()
+        for name in self.below("forgotten"):
+            found = forgotten(self.keys.box(name, self.raw(name)))
+            need(found["snapshot"].hex() == name[-32:], f"{name}: of another snapshot")
+            ids.add(found["snapshot"])
+        return ids
 
 
 # Restoring

@@ -21,7 +21,7 @@ use repo_core::internals::parity;
 pub type Target = fn(&[u8]) -> bool;
 
 /// All targets by the names of their binaries.
-pub const TARGETS: [(&str, Target); 19] = [
+pub const TARGETS: [(&str, Target); 25] = [
     ("header", header),
     ("marker", marker),
     ("key_slot", key_slot),
@@ -30,6 +30,12 @@ pub const TARGETS: [(&str, Target); 19] = [
     ("keyring", keyring),
     ("session", session),
     ("damaged", damaged),
+    ("mark", mark),
+    ("pending", pending),
+    ("plan", plan),
+    ("done", done),
+    ("tombstone", tombstone),
+    ("forgotten", forgotten),
     ("snapshot", snapshot),
     ("footer", footer),
     ("trailer", trailer),
@@ -95,6 +101,36 @@ pub fn keyring(data: &[u8]) -> bool {
 pub fn session(data: &[u8]) -> bool {
     use format::session::Session;
     exact(data, Session::decode, Session::encode)
+}
+
+pub fn mark(data: &[u8]) -> bool {
+    use format::gc::Mark;
+    exact(data, Mark::decode, Mark::encode)
+}
+
+pub fn pending(data: &[u8]) -> bool {
+    use format::gc::Pending;
+    exact(data, Pending::decode, Pending::encode)
+}
+
+pub fn plan(data: &[u8]) -> bool {
+    use format::gc::Plan;
+    exact(data, Plan::decode, Plan::encode)
+}
+
+pub fn done(data: &[u8]) -> bool {
+    use format::gc::Done;
+    exact(data, Done::decode, Done::encode)
+}
+
+pub fn tombstone(data: &[u8]) -> bool {
+    use format::gc::Tombstone;
+    exact(data, Tombstone::decode, Tombstone::encode)
+}
+
+pub fn forgotten(data: &[u8]) -> bool {
+    use format::gc::Forgotten;
+    exact(data, Forgotten::decode, Forgotten::encode)
 }
 
 pub fn damaged(data: &[u8]) -> bool {

@@ -52,6 +52,10 @@ fn boxes_open_under_their_names_and_no_others() {
     let boxes = [
         ("sealed_session", "session", Purpose::Session, ObjectType::Session),
         ("sealed_config", "config", Purpose::Config, ObjectType::Config),
+        ("sealed_mark", "mark", Purpose::GcMark, ObjectType::Mark),
+        ("sealed_plan", "plan", Purpose::GcPlan, ObjectType::Plan),
+        ("sealed_tombstone", "tombstone", Purpose::Session, ObjectType::Tombstone),
+        ("sealed_forgotten", "forgotten", Purpose::GcMark, ObjectType::Forgotten),
         ("sealed_snapshot", "snapshot_incremental", Purpose::Snapshot, ObjectType::Snapshot),
     ];
     for (sealed, payload, purpose, object_type) in boxes {
@@ -97,7 +101,7 @@ fn derived_keys_are_those_of_the_document() {
     for (kind, word) in ChunkKind::ALL.into_iter().zip(["data", "tree", "list", "xattr"]) {
         assert_eq!(keys.chunk_id(kind, b"hello").to_string(), derived(&format!("id({word}, \\\"hello\\\")")));
     }
-    let purposes = ["pack data", "pack meta", "index", "snapshot", "session", "config"];
+    let purposes = ["pack data", "pack meta", "index", "snapshot", "session", "gc mark", "gc plan", "config"];
     for ((_, key), purpose) in new_epoch_keys(&counting(0x20)).into_iter().zip(purposes) {
         assert_eq!(hex::encode(key), derived(&format!("DK({purpose}, master key)")));
     }

@@ -86,10 +86,14 @@ def ascends(keys, what):
 # Objects and names
 
 TYPES = {"format": 15, "keys": 13, "keyring": 11, "config": 10, "packs/d": 1, "packs/m": 2, "index": 3, "snapshots": 4,
-         "sessions": 5, "damaged": 18}
+         "sessions": 5, "forgotten": 17, "damaged": 18}
+STAGES = {"mark": 6, "pending": 7, "plan": 8, "done": 9}
+# A purpose has the number of the type, or one that several types share.
+PURPOSES = {7: 6, 9: 6, 14: 5, 17: 6, 18: 6}
 NAMES = re.compile(r"(format|keys/[0-9a-f]{32}|keyring/[0-9a-f]{16}|config/[0-9a-f]{16}|snapshots/[0-9a-f]{32}|"
-                   r"sessions/[0-9a-f]{32}|index/[0-9a-f]{64}|packs/[dm]/([0-9a-f]{2})/\2[0-9a-f]{62}|"
-                   r"parity/([0-9a-f]{2})/\3[0-9a-f]{62}\.[0-9a-f]{4}|damaged/[0-9a-f]{64}\.[0-9a-f]{4})")
+                   r"sessions/[0-9a-f]{32}(\.r[0-9a-f]{4})?|gc/[0-9a-f]{16}\.(mark|pending|plan|done)|forgotten/[0-9a-f]{32}|"
+                   r"index/[0-9a-f]{64}|packs/[dm]/(?P<p>[0-9a-f]{2})/(?P=p)[0-9a-f]{62}|"
+                   r"parity/(?P<q>[0-9a-f]{2})/(?P=q)[0-9a-f]{62}\.[0-9a-f]{4}|damaged/[0-9a-f]{64}\.[0-9a-f]{4})")
 DOUBLED = re.compile("(format|keys|keyring|config|snapshots)(/|$)")
 
 
@@ -321,6 +325,13 @@ PAYLOADS = {
         padding=within(u8, (0, 1)), put_if_absent=boolean, label=text),
     "session": record(id=fixed(16), kind=within(u8, range(6)), started_ms=u64, lease_s=u32, host=text, boot=fixed(16),
                       process=u32, program=text),
+    "mark": record(cycle=u64, by=fixed(16), created_ms=u64, packs=list_of(fixed(32)), roots=list_of(fixed(16)),
+                   expired=list_of(fixed(16))),
+    "pending": record(cycle=u64, sessions=list_of(fixed(16))),
+    "plan": record(cycle=u64, mark_digest=fixed(32), delete=list_of(fixed(32)), rescued=list_of(fixed(32))),
+    "done": record(cycle=u64, plan_digest=fixed(32), freed_bytes=u64, retained=list_of(fixed(32))),
+    "tombstone": record(session=fixed(16), cycle=u64, by=fixed(16), at_ms=u64),
+    "forgotten": record(snapshot=fixed(16), at_ms=u64, purge_after_ms=u64, reason=text, by=text),
     "damaged": record(pack=fixed(32), chunks=list_of(fixed(32)), at_ms=u64),
     "snapshot": record(
         id=fixed(16), series=fixed(16), sequence=u64, lineage=lineage, flags=within(u32, range(4)),
@@ -359,6 +370,24 @@ def session(data):
     return payload("session", data, 1 << 16)
 
 
+def step(what, data):
+    """A step of a cycle: mark, pending, plan or done."""
+    found = payload(what, data, 64 << 20)
+    need(found["cycle"], f"{what}: cycles count from 1")
+    for field in ("packs", "roots", "expired", "sessions", "delete", "rescued", "retained"):
+        ascends(found.get(field, []), f"{what}: {field}")
+    need(not set(found.get("delete", [])) & set(found.get("rescued", [])), "plan: a pack both deleted and rescued")
+    return found
+
+
+def tombstone(data):
+    return payload("tombstone", data, 1 << 16)
+
+
+def forgotten(data):
+    return payload("forgotten", data, 1 << 16)
+
+
 def damaged(data):
     found = payload("damaged", data, 64 << 20)
     ascends(found["chunks"], "damaged")
@@ -382,12 +411,14 @@ class Keys:
 
     def purpose_key(self, data, kind):
         epoch = header(data, kind)["epoch"]
-        purpose = {18: 6}.get(kind, kind)
+        purpose = PURPOSES.get(kind, kind)
         need(purpose in self.epochs.get(epoch, {}), f"no key for objects of type {kind} in epoch {epoch}")
         return self.epochs[epoch][purpose]
 
     def box(self, name, data):
-        kind = TYPES[name.split("/")[0]]
+        kind = STAGES[name.split(".")[1]] if name.startswith("gc/") else TYPES[name.split("/")[0]]
+        # A session's name among the snapshots may be taken by a tombstone.
+        kind = 14 if kind == 4 and data[4:5] == b"\x0e" else kind
         return open_box(name, data, self.purpose_key(data, kind), kind)
 
 

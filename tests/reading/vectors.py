@@ -8,8 +8,9 @@ import os
 import re
 
 from . import parity
-from .structures import (DATA, DK, H, KH, Damage, Keys, Pack, config, damaged, footer, header, index_block, key_slot, keyring,
-                         marker, need, open_box, open_slot, padme, session, slot_body, snapshot, trailer)
+from .structures import (DATA, DK, H, KH, Damage, Keys, Pack, config, damaged, footer, forgotten, header,
+                         index_block, key_slot, keyring, marker, need, open_box, open_slot, padme, session, slot_body,
+                         snapshot, step, tombstone, trailer)
 from .trees import cut, gear_table, list_node, tree_node, xattrs
 
 
@@ -39,7 +40,8 @@ MEANINGS = {
     "keyring": {
         "generation": 2, "previous_digest": counting(0x70), "repository": REPOSITORY, "marker_digest": counting(0x90),
         "root_secret": counting(0),
-        "epochs": [{"epoch": 0, "keys": [(number, counting(0x20 + i)) for i, number in enumerate((1, 2, 3, 4, 5, 10))],
+        "epochs": [{"epoch": 0, "keys": [(number, counting(key)) for number, key in ((1, 0x20), (2, 0x21), (3, 0x22), (4, 0x23), (5, 0x24),
+                                                                         (6, 0x26), (8, 0x27), (10, 0x25))],
                     "created_ms": CREATED, "gc_from": 0, "state": 0}],
         "slots": [{"slot": SLOT, "role": 0, "kind": 1, "label": "laptop", "created_ms": CREATED + 1},
                   {"slot": counting(0x21, 16), "role": 0, "kind": 2, "label": "", "created_ms": CREATED + 2}],
@@ -51,6 +53,17 @@ MEANINGS = {
         "padding": 1, "put_if_absent": 1, "label": "home", "extensions": [(5, b"\1\2")]},
     "session": {"id": SNAPSHOT_ID, "kind": 0, "started_ms": CREATED, "lease_s": 259_200, "host": "büro",
                 "boot": counting(0xb0, 16), "process": 4711, "program": "icecore 0.1.0", "extensions": []},
+    "mark": {"cycle": 7, "by": SNAPSHOT_ID, "created_ms": CREATED, "packs": [counting(0x55), counting(0x66)],
+             "roots": [SNAPSHOT_ID], "expired": [BASE_ID], "extensions": []},
+    "pending": {"cycle": 7, "sessions": [BASE_ID, SNAPSHOT_ID], "extensions": []},
+    "plan": {"cycle": 7, "mark_digest": counting(0x70), "delete": [counting(0x55)], "rescued": [counting(0x66)],
+             "extensions": []},
+    "done": {"cycle": 7, "plan_digest": counting(0x90), "freed_bytes": 5384, "retained": [counting(0x66)],
+             "extensions": []},
+    "tombstone": {"session": SNAPSHOT_ID, "cycle": 7, "by": BASE_ID, "at_ms": CREATED, "extensions": []},
+    "forgotten": {"snapshot": BASE_ID, "at_ms": CREATED, "purge_after_ms": CREATED + 7 * 86_400_000,
+                  "reason": "now a0a1a2a3", "by": "anna@büro",
+                  "extensions": [(1, SNAPSHOT_ID + (CREATED - 10**7).to_bytes(8, "little") + CREATED.to_bytes(8, "little"))]},
     "damaged": {"pack": counting(0xc0), "chunks": [ID_1, ID_3], "at_ms": CREATED, "extensions": []},
     "xattrs": {b"security.capability": counting(1, 20), b"user.long": bytes(300), b"user.none": b""},
     "tree_branch": (1, [{"id": counting(0x11), "entries": 200, "bytes": 1 << 35, "name": b"Makefile"},
@@ -99,7 +112,10 @@ ENTRIES = [
 ]
 DECODERS = {
     "header": lambda data: header(data, 1), "marker": marker, "key_slot_argon2id": key_slot, "key_slot_raw": key_slot,
-    "slot_body": slot_body, "keyring": keyring, "config": config, "session": session, "damaged": damaged, "snapshot_full": snapshot,
+    "slot_body": slot_body, "keyring": keyring, "config": config, "session": session, "damaged": damaged,
+    "mark": lambda data: step("mark", data), "pending": lambda data: step("pending", data),
+    "plan": lambda data: step("plan", data), "done": lambda data: step("done", data), "tombstone": tombstone,
+    "forgotten": forgotten, "snapshot_full": snapshot,
     "snapshot_incremental": snapshot, "snapshot_differential": snapshot, "xattrs": xattrs, "tree_leaf": tree_node,
     "tree_branch": tree_node, "list_leaf": list_node, "list_branch": list_node, "index_block": index_block,
     "footer": lambda data: footer(data, (DATA,), 1228), "trailer": lambda data: trailer(data, 5384),
@@ -172,7 +188,8 @@ def same(name, found, meaning):
 
 
 SEALED = {"sealed_" + name
-          for name in ("slot_password", "slot_key_file", "keyring", "session", "config", "snapshot", "pack")}
+          for name in ("slot_password", "slot_key_file", "keyring", "session", "config", "snapshot", "pack", "mark", "plan",
+                       "tombstone", "forgotten")}
 
 
 def verify_sealed(vectors):
@@ -184,11 +201,12 @@ def verify_sealed(vectors):
     data, name = vectors["sealed_keyring"]
     need(open_box(name, data, DK("keyring", slot_body(body)["root_key"]), 11) == ring, "vector sealed_keyring")
     keys = Keys(keyring(ring))
-    for vector, opened in (("session", "session"), ("config", "config"), ("snapshot", "snapshot_incremental")):
+    for vector, opened in (("session", "session"), ("config", "config"), ("snapshot", "snapshot_incremental"),
+                           ("mark", "mark"), ("plan", "plan"), ("tombstone", "tombstone"), ("forgotten", "forgotten")):
         data, name = vectors["sealed_" + vector]
         need(keys.box(name, data) == vectors[opened][0], f"vector sealed_{vector}")
         try:
-            keys.box(name[:-1] + "f", data)
+            keys.box(name.replace("0", "f", 1), data)
         except Damage:
             continue
         raise Damage(f"vector sealed_{vector} opens under another name")

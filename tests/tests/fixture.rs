@@ -16,9 +16,11 @@ use icecore_tests::counting::CountingSource;
 use icecore_tests::damage::{self, Damage};
 use icecore_tests::privilege;
 use icecore_tests::tree::{self, Abilities, Attributes, Dice, Kind, Name, Piece, Planned, Planner, acl, grow, soften};
+use repo_core::internals::store::{self, Session, SessionKind, gc};
 use repo_core::{
-    CheckOptions, ChunkerParameters, InitOptions, LineageRecord, Local, LocalTree, LocalTreeOptions, Mode,
-    PasswordCost, Repository, RestoreOptions, Secret, Selector, SnapshotFilter, Source, SourceDirectory,
+    Backend, CheckOptions, ChunkerParameters, ForgetOptions, InitOptions, LineageRecord, Local, LocalTree,
+    LocalTreeOptions, Mode, PasswordCost, Repository, RestoreOptions, Secret, Selector, SnapshotFilter, Source,
+    SourceDirectory,
 };
 use rustix::fs::{FileType, IFlags};
 
@@ -216,7 +218,7 @@ fn make_fixture() {
     };
     settings.frame_target_bytes = 64 << 10;
     let secret = Secret::from_key_file(key.as_bytes()).expect("a key");
-    let repository = Repository::init(backend, &secret, &settings).expect("a repository can be made");
+    let repository = Repository::init(backend.clone(), &secret, &settings).expect("a repository can be made");
     let password = "correct horse battery staple";
     repository.add_key(&Secret::password(password), "a password", PasswordCost::Default).expect("a key is added");
 
@@ -234,6 +236,18 @@ fn make_fixture() {
     let (second, second_manifest) = back_up("second");
     assert_eq!(second.record().lineage, LineageRecord::Incremental { parent: first.id() });
 
+    // A reader passes over a snapshot that is forgotten, and over a name that was taken from a session.
+    let (third, _) = back_up("third");
+    let plan = repository.plan_forget(&ForgetOptions::new().id(Selector::Id(third.id().to_string())), &Ears::default());
+    repository.forget(&plan.expect("a plan"), &Ears::default()).expect("it is forgotten");
+    let shared: Arc<dyn Backend> = backend.clone();
+    let keys = store::of(&repository).expect("the store").keys().clone();
+    let session = Session::register(&shared, &keys, SessionKind::Backup, "fixture").expect("a session");
+    let cell = gc::fence(backend.as_ref(), &keys, session.id(), 1, third.id()).expect("its name is taken");
+    assert_eq!(cell, gc::Cell::Tombstone);
+    drop(session);
+
+    assert!(backend.release_reserve(), "room that no fixture needs");
     let _ = fs::remove_dir_all(fixture().join("repository"));
     copy_files(&room.path().join("repository"), &fixture().join("repository")).expect("the repository is copied");
     let write = |name: &str, text: &str| fs::write(fixture().join(name), text).expect("the fixture can be written");

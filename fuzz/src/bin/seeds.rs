@@ -6,7 +6,7 @@ use std::path::Path;
 use icecore_fuzz::vectors;
 
 /// Target, and the vectors that are its input as they stand.
-const VECTORS: [(&str, &[&str]); 16] = [
+const VECTORS: [(&str, &[&str]); 22] = [
     ("header", &["header", "sealed_pack", "sealed_keyring"]),
     ("marker", &["marker"]),
     ("key_slot", &["key_slot_argon2id", "key_slot_raw", "sealed_slot_password", "sealed_slot_key_file"]),
@@ -15,6 +15,12 @@ const VECTORS: [(&str, &[&str]); 16] = [
     ("keyring", &["keyring"]),
     ("session", &["session"]),
     ("damaged", &["damaged"]),
+    ("mark", &["mark"]),
+    ("pending", &["pending"]),
+    ("plan", &["plan"]),
+    ("done", &["done"]),
+    ("tombstone", &["tombstone"]),
+    ("forgotten", &["forgotten"]),
     ("snapshot", &["snapshot_full", "snapshot_incremental", "snapshot_differential"]),
     ("footer", &["footer"]),
     ("trailer", &["trailer"]),
@@ -66,10 +72,20 @@ fn object_names() {
         format!("parity/ab/{id}.000b"),
         format!("snapshots/{}", &id[..32]),
         format!("sessions/{}", &id[..32]),
+        format!("sessions/{}.r0001", &id[..32]),
+        "gc/0000000000000007.mark".to_owned(),
+        "gc/0000000000000007.pending".to_owned(),
+        "gc/0000000000000007.plan".to_owned(),
+        "gc/0000000000000007.done".to_owned(),
+        format!("forgotten/{}", &id[..32]),
+        format!("damaged/{id}.0000"),
         format!("r/snapshots/{}", &id[..32]),
     ];
     for name in names {
-        write("object_name", &name.replace('/', "-")[..name.len().min(12)], name.as_bytes());
+        // The beginning tells where it lies; the end tells two of one folder apart.
+        let end = name.rsplit_once('.').map_or(String::new(), |(_, end)| format!("-{end}"));
+        let short = format!("{}{end}", &name.replace('/', "-")[..name.len().min(12)]);
+        write("object_name", &short, name.as_bytes());
     }
 }
 

@@ -2,7 +2,7 @@
 //! which were computed from docs/format.md by another program. A failure here means: the format changed.
 
 use super::config::{ChunkerParameters, Config, FrameParameters};
-use super::gc::Damaged;
+use super::gc::{Damaged, Done, Forgotten, Mark, Pending, Plan, Successor, Tombstone};
 use super::header::{Header, ObjectType};
 use super::index::{ChunkRow, FrameRow, IndexBlock, PackRow};
 use super::key_slot::{Derivation, KeySlot, SlotBody};
@@ -139,7 +139,7 @@ fn config() {
 }
 
 pub(super) fn sample_keyring() -> Keyring {
-    let keys = [(1, 0x20), (2, 0x21), (3, 0x22), (4, 0x23), (5, 0x24), (10, 0x25)];
+    let keys = [(1, 0x20), (2, 0x21), (3, 0x22), (4, 0x23), (5, 0x24), (6, 0x26), (8, 0x27), (10, 0x25)];
     let slot = |id, kind, label: &str, created_ms| SlotEntry {
         slot: SlotId(counting(id)),
         role: 0,
@@ -169,6 +169,54 @@ pub(super) fn sample_keyring() -> Keyring {
 fn keyring() {
     let value = sample_keyring();
     check(&vector!("keyring"), &value, value.encode(), Keyring::decode);
+}
+
+fn base() -> SnapshotId {
+    snapshot_id(1_699_990_000_000)
+}
+
+#[test]
+fn steps_of_a_cycle() {
+    let (one, two) = (PackId(counting(0x55)), PackId(counting(0x66)));
+    let mark = Mark {
+        cycle: 7,
+        by: writer(),
+        created_ms: 1_700_000_000_000,
+        packs: vec![one, two],
+        roots: vec![writer()],
+        expired: vec![base()],
+        extensions: Vec::new(),
+    };
+    check(&vector!("mark"), &mark, mark.encode(), Mark::decode);
+    let pending = Pending { cycle: 7, sessions: vec![base(), writer()], extensions: Vec::new() };
+    check(&vector!("pending"), &pending, pending.encode(), Pending::decode);
+    let plan =
+        Plan { cycle: 7, mark_digest: counting(0x70), delete: vec![one], rescued: vec![two], extensions: Vec::new() };
+    check(&vector!("plan"), &plan, plan.encode(), Plan::decode);
+    let done =
+        Done { cycle: 7, plan_digest: counting(0x90), freed_bytes: 5384, retained: vec![two], extensions: Vec::new() };
+    check(&vector!("done"), &done, done.encode(), Done::decode);
+}
+
+#[test]
+fn tombstone() {
+    let value = Tombstone { session: writer(), cycle: 7, by: base(), at_ms: 1_700_000_000_000, extensions: Vec::new() };
+    check(&vector!("tombstone"), &value, value.encode(), Tombstone::decode);
+}
+
+#[test]
+fn forgotten() {
+    let successor = Successor { snapshot: writer(), begun_ms: 1_699_990_000_000, stored_ms: 1_700_000_000_000 };
+    let value = Forgotten {
+        snapshot: base(),
+        at_ms: 1_700_000_000_000,
+        purge_after_ms: 1_700_604_800_000,
+        reason: "now a0a1a2a3".into(),
+        by: "anna@büro".into(),
+        extensions: successor.extensions(),
+    };
+    check(&vector!("forgotten"), &value, value.encode(), Forgotten::decode);
+    assert_eq!(Successor::of(&value), Some(successor));
 }
 
 #[test]

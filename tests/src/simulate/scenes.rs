@@ -127,7 +127,7 @@ pub fn read_all(repository: &Repository) -> Result<()> {
         let letters = b'a'..=b'z';
         let read = letters.clone().try_for_each(|letter| read_letter(repository, &snapshot, letter));
         if let Err(error) = read {
-            let is_there = repository.snapshots(&SnapshotFilter::new())?.snapshots.iter().any(|one| *one == snapshot);
+            let is_there = repository.snapshots(&SnapshotFilter::new())?.snapshots.contains(&snapshot);
             if is_there {
                 return Err(error);
             }
@@ -292,7 +292,7 @@ pub fn is_whole(end: &End) -> std::result::Result<(), String> {
     let matters = |error: &&Error| match error {
         Error::Corrupt { object, problem: Corruption::Missing } => {
             let is_copy = matches!(object, ObjectName::SecondCopy(_) | ObjectName::Snapshot(_));
-            !is_copy && !(matches!(object, ObjectName::Pack(..)) && report.damaged_snapshots.is_empty())
+            !(is_copy || matches!(object, ObjectName::Pack(..)) && report.damaged_snapshots.is_empty())
         }
         _ => true,
     };
