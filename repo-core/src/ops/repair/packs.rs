@@ -298,7 +298,7 @@ impl Run<'_> {
             Rebuilt::Healed { bytes, is_missing } => {
                 (Some(bytes), damage(is_missing), is_missing, PackOutcome::HealedByParity)
             }
-            Rebuilt::Lost { reasons, is_missing } => match self.copy_in_mirror(kind, pack)? {
+            Rebuilt::Lost { reasons, is_missing } => match self.mirrored(kind, pack)? {
                 Some(bytes) => (Some(bytes), damage(is_missing), is_missing, PackOutcome::HealedByMirror),
                 None => (None, reasons.join("; "), is_missing, PackOutcome::Lost),
             },
@@ -331,7 +331,7 @@ impl Run<'_> {
     }
 
     /// Believed only by its name; a mirror that does not answer is an error, since the caller counts on it.
-    fn copy_in_mirror(&self, kind: PackKind, pack: PackId) -> Result<Option<Bytes>> {
+    fn mirrored(&self, kind: PackKind, pack: PackId) -> Result<Option<Bytes>> {
         let Some(mirror) = &self.options.mirror else { return Ok(None) };
         match mirror.get(&ObjectName::Pack(kind, pack), Span::All) {
             Ok(bytes) => Ok(Some(bytes).filter(|bytes| seal::has_name(bytes, &pack.0))),
@@ -415,7 +415,7 @@ impl Run<'_> {
                 Rebuilt::Whole(bytes) | Rebuilt::Healed { bytes, .. } => Some(bytes),
                 Rebuilt::Lost { .. } => None,
             },
-            Source::Mirror => self.copy_in_mirror(kind, pack)?,
+            Source::Mirror => self.mirrored(kind, pack)?,
             Source::Nothing => None,
         };
         Ok(match (whole, size) {
