@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::backend::{Backend, Listed, Prefix, Put, Span};
 use crate::crypto::Keys;
 use crate::error::{Corruption, Error, Result};
-use crate::format::gc::{Damaged, Done, Mark, Tombstone};
+use crate::format::gc::{Damaged, Done, Mark, Plan, Tombstone};
 use crate::format::header::{HEADER_LENGTH, Header, ObjectType};
 use crate::format::keyring::Purpose;
 use crate::format::snapshot::SnapshotRecord;
@@ -162,6 +162,22 @@ pub fn retained(backend: &dyn Backend, keys: &Keys, cycles: &Cycles) -> Result<V
         0 => Ok(Vec::new()),
         cycle => Ok(read_step(backend, keys, cycle, GcStage::Done, Done::decode)?.1.retained),
     }
+}
+
+/// The packs that prune deleted, or is about to: those of the plans that are there. What the index still says of them is
+/// tidied when the cycle is over, or by the next run if this one was cut off.
+pub fn reclaimed(backend: &dyn Backend, keys: &Keys) -> Result<HashSet<PackId>> {
+    let mut packs = HashSet::new();
+    for (cycle, _) in Cycles::list(backend)?.objects.iter().filter(|(_, stage)| *stage == GcStage::Plan) {
+        match read_step(backend, keys, *cycle, GcStage::Plan, Plan::decode) {
+            Ok((_, plan)) => packs.extend(plan.delete),
+            // One that cannot be read explains nothing.
+            Err(Error::Corrupt { .. }) => {}
+            Err(Error::Backend(error)) if error.is_absent() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(packs)
 }
 
 /// Opens a mark, which must be of the cycle that its name says.
