@@ -21,7 +21,8 @@ use crate::id::{Doubled, ObjectName, PackId, SnapshotId};
 use crate::pipeline;
 use crate::progress::{Event, Progress};
 use crate::repository::{Repository, Snapshot, SnapshotFilter};
-use crate::store::{Index, Store, gc};
+use crate::store::gc::{self, Cycles};
+use crate::store::{Index, Store};
 
 pub use options::{CheckLevel, CheckOptions, Subset};
 pub use report::{CheckReport, Damage, Damaged, Loss, Touched};
@@ -31,6 +32,9 @@ use packs::Lost;
 use report::Findings;
 use touched::{Causes, Paths};
 use trees::{Trees, Walked};
+
+/// How often a check begins again because space was reclaimed under it: each time a step of a cycle came between.
+const ATTEMPTS_MAX: usize = 3;
 
 impl Repository {
     /// Checks names and index, the small objects in both copies, and as deep as the options say the trees and the packs.
@@ -59,28 +63,45 @@ impl Repository {
     pub fn check(&self, options: &CheckOptions, progress: &dyn Progress) -> Result<CheckReport> {
         options.validate()?;
         pipeline::guarded(|| {
-            let (mut findings, mut report) = (Findings::default(), CheckReport::default());
-            progress.report(Event::Stage { name: "small objects" });
-            self.check_boxes(options, &mut findings, &mut report)?;
-            // Snapshots before the index: the other way round, one that is published meanwhile could seem to lack chunks
-            // (invariant 6).
-            let snapshots = self.chosen(options, &mut findings, &mut report)?;
-            progress.report(Event::Stage { name: "packs and index" });
-            let parity: Vec<_> = self.objects(Prefix::Parity)?.into_iter().map(|(name, _)| name).collect();
-            let store = self.fresh_store()?;
-            let view = store.view();
-            let threads = self.inner.threads;
-            let run =
-                Run { store: &store, view: &view, snapshots: &snapshots, parity: &parity, threads, options, progress };
-            run.check(&mut findings, &mut report)?;
-            if self.config().parity_percent() > 0 {
-                // Listed again: the parity of the newest packs came after the first listing.
-                let names: Vec<_> = self.objects(Prefix::Parity)?.into_iter().map(|(name, _)| name).collect();
-                parity::check_packs(&names, view.report().listed_packs.keys(), &mut report.notes);
+            let mut attempts = 1;
+            loop {
+                let before = Cycles::list(self.inner.backend.as_ref())?;
+                let (findings, mut report) = self.check_once(options, progress)?;
+                // What was found while packs were deleted may be gone by right, with the snapshots that needed it.
+                let is_settled = findings.is_empty() || Cycles::list(self.inner.backend.as_ref())? == before;
+                if is_settled || attempts == ATTEMPTS_MAX || options.is_over() {
+                    findings.finish(&mut report);
+                    return Ok(report);
+                }
+                attempts += 1;
+                progress.report(Event::Note {
+                    message: "space was reclaimed meanwhile; what seems to be missing is looked for again",
+                });
             }
-            findings.finish(&mut report);
-            Ok(report)
         })
+    }
+
+    fn check_once(&self, options: &CheckOptions, progress: &dyn Progress) -> Result<(Findings, CheckReport)> {
+        let (mut findings, mut report) = (Findings::default(), CheckReport::default());
+        progress.report(Event::Stage { name: "small objects" });
+        self.check_boxes(options, &mut findings, &mut report)?;
+        // Snapshots before the index: the other way round, one that is published meanwhile could seem to lack chunks
+        // (invariant 6).
+        let snapshots = self.chosen(options, &mut findings, &mut report)?;
+        progress.report(Event::Stage { name: "packs and index" });
+        let parity: Vec<_> = self.objects(Prefix::Parity)?.into_iter().map(|(name, _)| name).collect();
+        let store = self.fresh_store()?;
+        let view = store.view();
+        let threads = self.inner.threads;
+        let run =
+            Run { store: &store, view: &view, snapshots: &snapshots, parity: &parity, threads, options, progress };
+        run.check(&mut findings, &mut report)?;
+        if self.config().parity_percent() > 0 {
+            // Listed again: the parity of the newest packs came after the first listing.
+            let names: Vec<_> = self.objects(Prefix::Parity)?.into_iter().map(|(name, _)| name).collect();
+            parity::check_packs(&names, view.report().listed_packs.keys(), &mut report.notes);
+        }
+        Ok((findings, report))
     }
 
     /// Small objects and sessions.
@@ -179,8 +200,8 @@ impl Run<'_> {
     fn look(&self, findings: &mut Findings, report: &mut CheckReport) -> Result<()> {
         let level = self.options.level;
         let mut lost = Lost::default();
-        let planned = gc::planned(self.store.backend().as_ref(), self.store.keys())?;
-        packs::check_index(self.view, &planned, findings, &mut lost, &mut report.notes);
+        let reclaimed = gc::reclaimed(self.store.backend().as_ref(), self.store.keys())?;
+        packs::check_index(self.view, &reclaimed, findings, &mut lost, &mut report.notes);
         let is_listed = |pack: &PackId| self.view.report().listed_packs.contains_key(pack);
         parity::note_orphans(self.parity, is_listed, &mut report.notes);
         let listed = packs::listed(self.view);

@@ -63,10 +63,11 @@ impl Lost {
 }
 
 /// What loading the index found: damaged index objects, packs that are gone or cut short.
-/// `planned`: packs that a prune deletes, or has deleted.
+///
+/// `reclaimed`: packs that prune deleted. That they are gone is as it should be: what needs them, the trees tell.
 pub fn check_index(
     view: &Index,
-    planned: &HashSet<PackId>,
+    reclaimed: &HashSet<PackId>,
     findings: &mut Findings,
     lost: &mut Lost,
     notes: &mut Vec<String>,
@@ -79,9 +80,13 @@ pub fn check_index(
         }
         findings.add_error(problem.clone().of(*object));
     }
-    for (kind, id) in loaded.missing_packs.iter().filter(|(_, id)| !planned.contains(id)) {
+    for (kind, id) in loaded.missing_packs.iter().filter(|(_, id)| !reclaimed.contains(id)) {
         lost.packs.insert(*id);
         findings.add_error(Corruption::Missing.of(ObjectName::Pack(*kind, *id)));
+    }
+    let gone = loaded.missing_packs.iter().filter(|(_, id)| reclaimed.contains(id)).count();
+    if gone > 0 {
+        notes.push(format!("the index still names {gone} packs that prune deleted; the next prune takes that out"));
     }
     for (row, _) in &loaded.unindexed {
         let name = ObjectName::Pack(row.kind, row.id);

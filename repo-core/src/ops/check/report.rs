@@ -119,6 +119,11 @@ struct Finding {
 }
 
 impl Findings {
+    /// Whether nothing is wrong so far.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty() && self.unnamed == 0
+    }
+
     /// Names a damaged object, if it was not yet. `None`: there are too many, it is only counted.
     pub fn add(&mut self, object: Damaged, error: Error) -> Option<usize> {
         if let Some(number) = self.numbers.get(&object) {
