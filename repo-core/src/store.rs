@@ -9,7 +9,7 @@ mod writer;
 
 pub use compact::compact;
 pub use index::{ChunkSet, Index, Place, StoredChunk};
-pub use session::{Session, SessionKind};
+pub use session::{Session, SessionKind, refuse_mirror};
 pub use writer::{Sealing, Stored, Writer, WriterOptions};
 
 use std::collections::HashMap;

@@ -85,9 +85,9 @@ def ascends(keys, what):
 
 # Objects and names
 
-TYPES = {"format": 15, "keys": 13, "keyring": 11, "config": 10, "packs/d": 1, "packs/m": 2, "index": 3, "snapshots": 4,
+TYPES = {"format": 15, "mirror": 23, "keys": 13, "keyring": 11, "config": 10, "packs/d": 1, "packs/m": 2, "index": 3, "snapshots": 4,
          "sessions": 5}
-NAMES = re.compile(r"(format|keys/[0-9a-f]{32}|keyring/[0-9a-f]{16}|config/[0-9a-f]{16}|snapshots/[0-9a-f]{32}|"
+NAMES = re.compile(r"(format|mirror|keys/[0-9a-f]{32}|keyring/[0-9a-f]{16}|config/[0-9a-f]{16}|snapshots/[0-9a-f]{32}|"
                    r"sessions/[0-9a-f]{32}|index/[0-9a-f]{64}|packs/[dm]/([0-9a-f]{2})/\2[0-9a-f]{62}|"
                    r"parity/([0-9a-f]{2})/\3[0-9a-f]{62}\.[0-9a-f]{4})")
 DOUBLED = re.compile("(format|keys|keyring|config|snapshots)(/|$)")
@@ -104,6 +104,16 @@ def marker(data):
     need(found["min_reader"] == 0, "format: for newer readers")
     c.zeros(4)
     found |= {"repository": c.take(16), "created_ms": c.number(8)}
+    c.zeros(56)
+    return found
+
+
+def mirror(data):
+    need(len(data) == 128 and H(data[:96]) == data[96:], "mirror: its hash is wrong")
+    c = Cursor(data[:96], "mirror")
+    need(c.take(8) == b"RCO1\x17\0\0\0", "mirror: another object, version, suite or flag")
+    c.zeros(8)
+    found = {"repository": c.take(16), "created_ms": c.number(8)}
     c.zeros(56)
     return found
 

@@ -6,9 +6,10 @@ use std::path::Path;
 use icecore_fuzz::vectors;
 
 /// Target, and the vectors that are its input as they stand.
-const VECTORS: [(&str, &[&str]); 15] = [
+const VECTORS: [(&str, &[&str]); 16] = [
     ("header", &["header", "sealed_pack", "sealed_keyring"]),
     ("marker", &["marker"]),
+    ("mirror", &["mirror"]),
     ("key_slot", &["key_slot_argon2id", "key_slot_raw", "sealed_slot_password", "sealed_slot_key_file"]),
     ("slot_body", &["slot_body"]),
     ("config", &["config"]),

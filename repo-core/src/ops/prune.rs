@@ -23,6 +23,7 @@ use crate::id::SnapshotId;
 use crate::pipeline;
 use crate::progress::Progress;
 use crate::repository::Repository;
+use crate::store::refuse_mirror;
 
 use choose::Policy;
 use cycle::Pruning;
@@ -211,6 +212,7 @@ impl Repository {
         if matches!(options.max_unused, Unused::Percent(percent) if !(0.0..=100.0).contains(&percent)) {
             return Err(Error::Usage("unused room is between 0 and 100 per cent".into()));
         }
+        refuse_mirror(self.backend().as_ref())?;
         pipeline::guarded(|| Pruning::new(self, options, progress)?.run())
     }
 }

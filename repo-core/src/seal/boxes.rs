@@ -58,7 +58,7 @@ pub fn open_keyring(root_key: &[u8; 32], generation: u64, bytes: &[u8]) -> Resul
 }
 
 /// Whether a small object's trailing checksum is right. Needs no key.
-fn has_checksum(bytes: &[u8]) -> bool {
+pub fn has_checksum(bytes: &[u8]) -> bool {
     bytes.split_last_chunk::<CHECKSUM_LENGTH>().is_some_and(|(content, checksum)| blake3::hash(content) == *checksum)
 }
 
