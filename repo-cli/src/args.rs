@@ -166,6 +166,8 @@ pub enum Command {
     Restore(Box<commands::restore::Restore>),
     Check(commands::check::Check),
     Copy(Box<commands::copy::Copy>),
+    Mirror(commands::mirror::Mirror),
+    CrossCheck(commands::mirror::CrossCheck),
     Repair(commands::repair::Repair),
     Cat(commands::cat::Cat),
     List(commands::list::List),

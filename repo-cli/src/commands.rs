@@ -9,6 +9,7 @@ pub mod init;
 pub mod key;
 pub mod list;
 pub mod ls;
+pub mod mirror;
 pub mod repair;
 pub mod restore;
 pub mod snapshots;
@@ -28,6 +29,8 @@ pub fn run(command: Command, context: &Context) -> Outcome {
         Command::Restore(command) => command.run(context),
         Command::Check(command) => command.run(context),
         Command::Copy(command) => command.run(context),
+        Command::Mirror(command) => command.run(context),
+        Command::CrossCheck(command) => command.run(context),
         Command::Repair(command) => command.run(context),
         Command::Cat(command) => command.run(context),
         Command::List(command) => command.run(context),

@@ -39,6 +39,7 @@ pub enum Task {
     Restore,
     Check,
     Copy,
+    Mirror,
     Repair,
 }
 
@@ -189,6 +190,7 @@ impl<'o> Reporter<'o> {
                 Task::Restore => "restore",
                 Task::Check => "check",
                 Task::Copy => "copy",
+                Task::Mirror => "mirror",
                 Task::Repair => "repair",
             };
             let message = format!("{}: {message}", path.display());
@@ -280,7 +282,7 @@ impl<'o> Reporter<'o> {
                 bytes_restored: self.bytes_done().saturating_sub(self.counts.unchanged_bytes.load(Relaxed)),
                 bytes_skipped: self.counts.unchanged_bytes.load(Relaxed),
             }),
-            Task::Backup | Task::Check | Task::Copy | Task::Repair => self.output.json_now(&Status {
+            Task::Backup | Task::Check | Task::Copy | Task::Mirror | Task::Repair => self.output.json_now(&Status {
                 message_type: "status",
                 seconds_elapsed,
                 seconds_remaining: line::remaining(self.elapsed(), percent_done).map_or(0, |left| left.as_secs()),

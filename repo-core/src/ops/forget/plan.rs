@@ -13,6 +13,7 @@ use crate::id::SnapshotId;
 use crate::platform::host;
 use crate::progress::Progress;
 use crate::repository::{Repository, Selector, Snapshot, SnapshotFilter, SnapshotList, Witness};
+use crate::store::refuse_mirror;
 
 /// A forget record's reason is for people: no longer than this.
 const REASON_BYTES_MAX: usize = 1024;
