@@ -126,7 +126,11 @@ impl<'m> Run<'m> {
         let there = list(self.target, Prefix::All)?;
         self.refuse_split_brain(&seen, &there)?;
         let lacking = |listing: &Listing| -> Vec<(ObjectName, u64)> {
-            let lacking = |(name, size): &(&ObjectName, &u64)| there.get(*name) != Some(*size);
+            // A run may have died between the two copies of an object.
+            let lacking = |(name, size): &(&ObjectName, &u64)| {
+                let second = objects::second_copy(name);
+                [Some(**name), second].iter().flatten().any(|name| there.get(name) != Some(*size))
+            };
             listing.iter().filter(lacking).map(|(name, size)| (*name, *size)).collect()
         };
         let packs = lacking(&seen.packs);
