@@ -26,7 +26,7 @@ from reading import vectors
 from reading.manifest import (FLAGS, Content, compare, keeps_holes, line, link_groups, portrait, read_manifest, shown,
                               shown_path, shown_runs)
 from reading.parity import parity
-from reading.structures import (DATA, DK, DOUBLED, H, KH, LIST, NAMES, TREE, TYPES, XATTR, Chunk, Damage, Keys,
+from reading.structures import (DATA, DK, DOUBLED, H, KH, LIST, NAMES, TREE, TYPES, XATTR, Chunk, Damage, Keys, damaged,
                                 ObjectKeys, Pack, config, index_block, key_file, key_slot, keyring, marker, need,
                                 open_box, open_frame, open_slot, recovery_kit, session, snapshot)
 from reading.trees import (EXTENTS, HOLE, INLINE, LISTED, NONE, SUBTREE, cut, gear_table, grow_list, grow_tree,
@@ -273,6 +273,9 @@ class Repository:
         for name in self.below("parity"):
             found = parity(self.raw(name))
             need((found["pack"].hex(), len(found["parity"])) == (name[10:74], int(name[-4:], 16)), f"{name}: another's")
+        for name in self.below("damaged"):
+            lost = damaged(self.keys.box(name, self.raw(name)))
+            need(lost["pack"].hex() == name[8:72], f"{name}: another pack's name")
         for name in self.below("sessions"):
             running = session(self.keys.box(name, self.raw(name)))
             need(running["id"].hex() == name[-32:], f"{name}: another session's name")

@@ -30,6 +30,7 @@ pub const TARGETS: [(&str, Target); 19] = [
     ("config", config),
     ("keyring", keyring),
     ("session", session),
+    ("damaged", damaged),
     ("snapshot", snapshot),
     ("footer", footer),
     ("trailer", trailer),
@@ -100,6 +101,11 @@ pub fn keyring(data: &[u8]) -> bool {
 pub fn session(data: &[u8]) -> bool {
     use format::session::Session;
     exact(data, Session::decode, Session::encode)
+}
+
+pub fn damaged(data: &[u8]) -> bool {
+    use format::gc::Damaged;
+    exact(data, Damaged::decode, Damaged::encode)
 }
 
 pub fn snapshot(data: &[u8]) -> bool {

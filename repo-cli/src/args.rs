@@ -150,6 +150,7 @@ macro_rules! with_exit_codes {
             "  3    incomplete: something could not be read, restored or removed\n",
             "  10   there is no repository\n",
             "  12   wrong password or key\n",
+            "  13   alarm: snapshots are gone that nobody forgot\n",
             "  130  interrupted"
         )
     };
@@ -162,8 +163,12 @@ pub enum Command {
     Init(commands::init::Init),
     Backup(Box<commands::backup::Backup>),
     Snapshots(commands::snapshots::Snapshots),
+    Forget(Box<commands::forget::Forget>),
+    Undelete(commands::undelete::Undelete),
+    Tag(commands::tag::Tag),
     Ls(commands::ls::Ls),
     Restore(Box<commands::restore::Restore>),
+    Prune(commands::prune::Prune),
     Check(commands::check::Check),
     Copy(Box<commands::copy::Copy>),
     Mirror(commands::mirror::Mirror),

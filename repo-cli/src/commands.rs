@@ -5,14 +5,18 @@ pub mod cat;
 pub mod check;
 pub mod copy;
 pub mod dump;
+pub mod forget;
 pub mod init;
 pub mod key;
 pub mod list;
 pub mod ls;
 pub mod mirror;
+pub mod prune;
 pub mod repair;
 pub mod restore;
 pub mod snapshots;
+pub mod tag;
+pub mod undelete;
 pub mod version;
 
 use crate::args::Command;
@@ -25,9 +29,13 @@ pub fn run(command: Command, context: &Context) -> Outcome {
         Command::Init(command) => command.run(context),
         Command::Backup(command) => command.run(context),
         Command::Snapshots(command) => command.run(context),
+        Command::Forget(command) => command.run(context),
+        Command::Undelete(command) => command.run(context),
+        Command::Tag(command) => command.run(context),
         Command::Ls(command) => command.run(context),
         Command::Restore(command) => command.run(context),
         Command::Check(command) => command.run(context),
+        Command::Prune(command) => command.run(context),
         Command::Copy(command) => command.run(context),
         Command::Mirror(command) => command.run(context),
         Command::CrossCheck(command) => command.run(context),

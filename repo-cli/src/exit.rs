@@ -21,6 +21,7 @@ pub enum Code {
     Incomplete = 3,
     NoRepository = 10,
     WrongSecret = 12,
+    Alarm = 13,
     Interrupted = 130,
 }
 
@@ -202,6 +203,10 @@ fn describe_error(error: &Error) -> (Code, String, Option<String>) {
             BackendErrorKind::Transient => (Code::Failed, "run the command again; what was stored is used then"),
             _ => return (Code::Failed, error.to_string(), None),
         },
+        Error::SnapshotsVanished { .. } => (
+            Code::Alarm,
+            "nothing was deleted: bring the storage back to what it was, or, if they are gone for good, use --accept-lost-snapshots",
+        ),
         Error::NoSnapshot { .. } => (Code::Failed, "`icecore snapshots` shows what there is"),
         Error::AmbiguousSnapshot { .. } => {
             (Code::Failed, "write more digits of the id; `icecore snapshots` shows them")

@@ -4,8 +4,11 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Once};
 
+use repo_core::{Event, Progress};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
+
+use crate::exit::{Failure, Outcome};
 
 /// Ctrl-C does what it does to a program that does not listen.
 static ENDS_AT_ONCE: AtomicBool = AtomicBool::new(true);
@@ -40,4 +43,23 @@ pub fn stop_flag() -> io::Result<Arc<AtomicBool>> {
     }
     ENDS_AT_ONCE.store(false, SeqCst);
     Ok(stop)
+}
+
+/// Hears nothing of a verb, and stops it at Ctrl-C and TERM.
+#[derive(Debug)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Listens from now on.
+    pub fn listen() -> Outcome<Self> {
+        stop_flag().map(Self).map_err(|error| Failure::told(format!("listening for Ctrl-C: {error}")))
+    }
+}
+
+impl Progress for Stop {
+    fn report(&self, _event: Event<'_>) {}
+
+    fn is_cancelled(&self) -> bool {
+        self.0.load(SeqCst)
+    }
 }

@@ -14,8 +14,12 @@ pub fn text(name: &[u8]) -> String {
 }
 
 /// The bytes of a name that is not UTF-8, in base64.
-fn exact(name: &[u8]) -> Option<String> {
+pub fn exact(name: &[u8]) -> Option<String> {
     std::str::from_utf8(name).is_err().then(|| STANDARD.encode(name))
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A snapshot, as `snapshots`, `ls` and `cat` print it.
@@ -38,6 +42,8 @@ pub struct SnapshotShape {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub original: Option<String>,
     pub program_version: String,
+    #[serde(skip_serializing_if = "is_false")]
+    pub pinned: bool,
     pub lineage: &'static str,
     pub series: String,
     pub sequence: u64,
@@ -114,6 +120,7 @@ impl From<&Snapshot> for SnapshotShape {
             tags: record.tags.clone(),
             original: record.origin.map(|id| id.short()),
             program_version: record.program.clone(),
+            pinned: snapshot.is_pinned(),
             lineage,
             series: record.series.to_string(),
             sequence: record.sequence,

@@ -19,6 +19,7 @@ mod progress;
 mod secrets;
 mod selection;
 mod sources;
+mod state;
 mod time;
 
 use std::process::ExitCode;

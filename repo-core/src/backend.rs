@@ -91,6 +91,15 @@ pub trait Backend: Send + Sync + fmt::Debug {
         0
     }
 
+    /// Gives up the room that this place keeps for the moment when it is full; whether there was any. Prune asks for it
+    /// when a write fails for want of room: to take back space it must write a little first. The default keeps none.
+    fn release_reserve(&self) -> bool {
+        false
+    }
+
+    /// Keeps such room again, if there is enough; nothing depends on it. The default keeps none.
+    fn keep_reserve(&self) {}
+
     /// What this place can do.
     fn capabilities(&self) -> Capabilities;
 }

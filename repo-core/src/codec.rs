@@ -154,6 +154,26 @@ mod tests {
         }
     }
 
+    /// A struct whose reading and writing differ has no one spelling. Such a mistake must not wait for the first reader
+    /// that compares digests.
+    #[test]
+    fn a_struct_that_reads_more_or_less_than_it_writes_never_decodes() {
+        #[derive(Serialize, Deserialize, PartialEq, Debug)]
+        struct ReadsMore {
+            first: u8,
+            #[serde(skip_serializing)]
+            second: u8,
+        }
+        #[derive(Serialize, Deserialize, PartialEq, Debug)]
+        struct WritesMore {
+            first: u8,
+            #[serde(skip_deserializing)]
+            second: u8,
+        }
+        assert_eq!(decode::<ReadsMore>(&[1, 2], 9, "more"), Err(Corruption::Malformed("more")));
+        assert_eq!(decode::<WritesMore>(&[1], 9, "less"), Err(Corruption::Malformed("less")));
+    }
+
     #[test]
     fn bytes_left_over_and_bytes_over_the_limit_are_refused() {
         assert_eq!(decode::<u64>(&[1, 0], 9, "n"), Err(Corruption::Malformed("n")));

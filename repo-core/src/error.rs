@@ -262,6 +262,12 @@ impl BackendError {
         self.source.kind() == io::ErrorKind::Unsupported
     }
 
+    /// Whether this says something of the object, and not only of this attempt: it is gone, or on sectors that its disk has
+    /// lost. Of an object that could not be read for another reason nothing is known.
+    pub fn is_damage(&self) -> bool {
+        matches!(self.kind, BackendErrorKind::Absent | BackendErrorKind::Final)
+    }
+
     /// Whether the object is simply not there.
     pub fn is_absent(&self) -> bool {
         self.kind == BackendErrorKind::Absent

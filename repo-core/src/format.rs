@@ -21,6 +21,7 @@ pub mod snapshot;
 pub mod tree;
 #[cfg(test)]
 pub(crate) mod vectors;
+pub mod verified;
 pub mod xattrs;
 
 use crate::error::Corruption;

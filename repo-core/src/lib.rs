@@ -134,7 +134,7 @@ pub use id::{
     SlotId, SnapshotId,
 };
 pub use ops::backup::{Alike, BackupOptions, BackupReport, Mode};
-pub use ops::check::{CheckOptions, CheckReport};
+pub use ops::check::{CheckLevel, CheckOptions, CheckReport, Damage, Damaged, Loss, Subset, Touched, VerifiedPacks};
 pub use ops::copy::{CopyOptions, CopyReport, CopyTarget, DamagedSource, PresentCopy};
 pub use ops::forget::calendar::{CalendarSpan, NotASpan, Period};
 pub use ops::forget::freed::Freed;
@@ -147,14 +147,19 @@ pub use ops::mirror::{
 };
 pub use ops::prune::{PruneOptions, PruneReport, Unused, Writer};
 pub use ops::read::StoredFile;
+pub use ops::repair::index::RepairIndexOptions;
+pub use ops::repair::packs::{PackOutcome, RepairPacksOptions, RepairPacksReport, RepairedPack};
 pub use ops::repair::parity::{ParityOptions, ParityReport, Unhealed};
+pub use ops::repair::snapshots::{RepairSnapshotsOptions, RepairSnapshotsReport, RepairedSnapshot};
+pub use ops::repair::{LostEntry, LostPart};
 pub use ops::restore::{Overwrite, RestoreOptions, RestoreReport};
 pub use ops::tag::{ForgottenSnapshot, TagOptions, TagReport};
 pub use progress::{Action, Event, Progress, Silent};
 pub use repository::{
-    ChunkDescription, FrameDescription, IndexDescription, IndexedPack, InitOptions, KeyInfo, KeyKind, OpenOptions,
-    PackDescription, Repository, Selector, Snapshot, SnapshotFilter, SnapshotList,
+    ChunkDescription, FrameDescription, IndexDescription, IndexedPack, InitOptions, KeyInfo, KeyKind, Mended,
+    OpenOptions, PackDescription, Repository, Selector, Snapshot, SnapshotFilter, SnapshotList,
 };
+pub use store::IndexRepair;
 pub use walk::filter::{BadPattern, Patterns};
 pub use walk::local::{LocalTree, LocalTreeOptions};
 pub use walk::reader::ReaderSource;
@@ -162,7 +167,7 @@ pub use walk::{Details, Entries, Source, SourceDirectory, SourceEntry, SourceFil
 
 /// What a program in front of this library needs of the machine it runs on.
 pub mod system {
-    pub use crate::platform::frontend::{create_private_file, path_from_bytes};
+    pub use crate::platform::frontend::{create_private_directories, create_private_file, path_from_bytes};
     pub use crate::platform::host::{CurrentUser, current_user, host_name};
 }
 

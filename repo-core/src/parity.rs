@@ -26,7 +26,7 @@ const PARITY_SHARDS_MIN: u64 = 2;
 
 /// What the code works on at a time, in bytes: a column of all shards, since each block of 64 bytes is computed alone.
 /// So memory does not grow with the pack, and stays in the processor's cache.
-const COLUMN_BYTES: usize = 2 << 20;
+const COLUMN_BYTES: usize = 1 << 20;
 
 /// No parity object is longer: as many shards of parity as a pack may have, and the tables.
 pub const OBJECT_BYTES_MAX: u64 = 2 * crate::format::OBJECT_BYTES_MAX;

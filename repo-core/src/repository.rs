@@ -5,6 +5,7 @@ mod describe;
 mod doubled;
 mod inspect;
 mod keys;
+mod mend;
 mod open;
 mod options;
 mod parameters;
@@ -16,6 +17,7 @@ pub(crate) use republish::Old;
 pub(crate) use witness::Witness;
 
 pub use describe::{ChunkDescription, FrameDescription, IndexDescription, IndexedPack, PackDescription};
+pub use mend::Mended;
 
 pub(crate) use snapshots::Published;
 
@@ -31,7 +33,7 @@ use crate::backend::Backend;
 use crate::crypto::{Keys, PasswordCost};
 use crate::error::{Error, Result};
 use crate::format::config::{ChunkerParameters, Config};
-use crate::format::snapshot::SnapshotRecord;
+use crate::format::snapshot::{FLAG_PINNED, SnapshotRecord};
 use crate::id::{RepositoryId, SlotId, SnapshotId};
 use crate::pipeline::lock;
 use crate::store::Store;
@@ -163,6 +165,11 @@ impl Snapshot {
         self.record.id
     }
 
+    /// Whether no policy may forget it.
+    pub fn is_pinned(&self) -> bool {
+        self.record.flags & FLAG_PINNED != 0
+    }
+
     /// Everything it records.
     pub fn record(&self) -> &SnapshotRecord {
         &self.record
@@ -170,7 +177,7 @@ impl Snapshot {
 }
 
 /// What a listing of snapshots found.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct SnapshotList {
     /// Ascending by end time, then sequence, then id.

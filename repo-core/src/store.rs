@@ -4,11 +4,14 @@ mod compact;
 mod frames;
 pub mod gc;
 mod index;
+mod rebuild;
 mod session;
+mod tables;
 mod writer;
 
 pub use compact::compact;
-pub use index::{ChunkSet, Index, Place, StoredChunk};
+pub use index::{ByPack, ChunkSet, Index, Place};
+pub use rebuild::{IndexRepair, ToldFrame, repair_index, told_by, told_of};
 pub use session::{Session, SessionKind, refuse_mirror};
 pub use writer::{Sealing, Stored, Writer, WriterOptions};
 
@@ -24,10 +27,12 @@ use crate::error::{Corruption, Error, Result};
 use crate::format::header::HEADER_LENGTH;
 use crate::frame::FrameCodec;
 use crate::id::{ChunkId, ChunkKind, ObjectName, PackId, PackKind};
+use crate::mutants::mutant;
 use crate::pipeline::lock;
 use crate::seal::PackKeys;
 
 use frames::FrameCache;
+use tables::Tables;
 
 /// Plaintext of opened frames that is kept, in bytes: enough for two threads to restore in the order of the packs
 /// while a tree is read beside them.
@@ -40,6 +45,8 @@ pub struct Store {
     view: RwLock<Arc<Index>>,
     frames: FrameCache,
     pack_keys: Mutex<HashMap<PackId, PackKeys>>,
+    /// Packs' own tables, for when the index is wrong.
+    tables: Mutex<Tables>,
     codecs: Mutex<Vec<FrameCodec>>,
 }
 
@@ -59,16 +66,25 @@ impl Store {
             view: RwLock::new(Arc::new(index)),
             frames: FrameCache::new(FRAME_CACHE_BYTES),
             pack_keys: Mutex::default(),
+            tables: Mutex::default(),
             codecs: Mutex::default(),
         })
     }
 
     /// Lists and loads again: what other clients have added is seen, what is gone is no longer.
     pub fn reload(&self) -> Result<()> {
+        if mutant!("what was listed once is not listed again") {
+            return Ok(());
+        }
         let index = Index::load(self.backend.as_ref(), &self.keys)?;
+        *lock(&self.tables) = Tables::default();
+        self.replace_view(index);
+        Ok(())
+    }
+
+    fn replace_view(&self, index: Index) {
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         *view = Arc::new(index.after(&view));
-        Ok(())
     }
 
     /// The index as it is now; stays as it is while held.
@@ -89,8 +105,13 @@ impl Store {
     /// A chunk's plaintext, proven to have that name (invariant 4). Its frame is opened once and kept for a while,
     /// so reading chunks in the order they were stored costs one decompression a frame; threads that
     /// want the same frame wait for the first.
+    ///
+    /// The index is a hint: where it is wrong, or says nothing, packs are asked themselves.
+    ///
+    /// # Errors
+    /// [`Error::ChunkLost`] if no place that is known has it; [`Error::Backend`] if a place might, and did not answer.
     pub fn get(&self, kind: ChunkKind, id: &ChunkId) -> Result<Bytes> {
-        match self.get_once(kind, id) {
+        let got = match self.get_once(kind, id) {
             // A pack may have been replaced since the index was read: look once more (invariant 6). Whoever moves
             // chunks writes an index object before the old pack goes, so without a new one there is nothing to see.
             Err(Error::ChunkLost { .. }) if self.view().is_outdated(self.backend.as_ref())? => {
@@ -98,15 +119,22 @@ impl Store {
                 self.get_once(kind, id)
             }
             other => other,
+        };
+        match got {
+            Err(lost @ Error::ChunkLost { .. }) => self.get_by_tables(kind, id, lost),
+            other => other,
         }
     }
 
     fn get_once(&self, kind: ChunkKind, id: &ChunkId) -> Result<Bytes> {
         let view = self.view();
         let mut problem = "it is in no index and no pack".to_owned();
+        let mut unanswered = None;
         for place in view.places(kind, id) {
             match self.get_at(kind, id, &place) {
                 Ok(bytes) => return Ok(bytes),
+                // Nothing was learnt of the chunk: who asks again may get it, so it is not lost.
+                Err(Error::Backend(error)) if !error.is_damage() => unanswered = unanswered.or(Some(error)),
                 Err(error) => {
                     if let Error::Corrupt { .. } = error {
                         view.distrust(place.pack);
@@ -115,10 +143,14 @@ impl Store {
                 }
             }
         }
-        Err(Error::ChunkLost { id: *id, problem })
+        Err(unanswered.map_or(Error::ChunkLost { id: *id, problem }, Error::Backend))
     }
 
-    fn get_at(&self, kind: ChunkKind, id: &ChunkId, place: &Place) -> Result<Bytes> {
+    /// A chunk from one place alone.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if it is not there as its name says.
+    pub fn get_at(&self, kind: ChunkKind, id: &ChunkId, place: &Place) -> Result<Bytes> {
         let object = ObjectName::Pack(place.pack_kind, place.pack);
         let raw = self.frames.get((place.pack, place.frame.ordinal), || self.open_frame(place))?;
         let start = place.offset as usize;

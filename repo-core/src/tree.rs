@@ -2,7 +2,6 @@
 //! The bytes of their nodes are `format`'s business, keeping them the store's.
 
 mod list;
-mod reach;
 mod read;
 mod references;
 mod write;
@@ -11,7 +10,6 @@ mod write;
 mod tests;
 
 pub use list::{ContentBuilder, Extents, extents};
-pub use reach::reach;
 pub use read::{Nodes, find, nodes};
 pub use references::{Visitor, references};
 pub use write::TreeBuilder;

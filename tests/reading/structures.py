@@ -86,10 +86,10 @@ def ascends(keys, what):
 # Objects and names
 
 TYPES = {"format": 15, "mirror": 23, "keys": 13, "keyring": 11, "config": 10, "packs/d": 1, "packs/m": 2, "index": 3, "snapshots": 4,
-         "sessions": 5}
+         "sessions": 5, "damaged": 18}
 NAMES = re.compile(r"(format|mirror|keys/[0-9a-f]{32}|keyring/[0-9a-f]{16}|config/[0-9a-f]{16}|snapshots/[0-9a-f]{32}|"
                    r"sessions/[0-9a-f]{32}|index/[0-9a-f]{64}|packs/[dm]/([0-9a-f]{2})/\2[0-9a-f]{62}|"
-                   r"parity/([0-9a-f]{2})/\3[0-9a-f]{62}\.[0-9a-f]{4})")
+                   r"parity/([0-9a-f]{2})/\3[0-9a-f]{62}\.[0-9a-f]{4}|damaged/[0-9a-f]{64}\.[0-9a-f]{4})")
 DOUBLED = re.compile("(format|keys|keyring|config|snapshots)(/|$)")
 
 
@@ -331,6 +331,7 @@ PAYLOADS = {
         padding=within(u8, (0, 1)), put_if_absent=boolean, label=text),
     "session": record(id=fixed(16), kind=within(u8, range(6)), started_ms=u64, lease_s=u32, host=text, boot=fixed(16),
                       process=u32, program=text),
+    "damaged": record(pack=fixed(32), chunks=list_of(fixed(32)), at_ms=u64),
     "snapshot": record(
         id=fixed(16), series=fixed(16), sequence=u64, lineage=lineage, flags=within(u32, range(4)),
         origin=option(fixed(16)), parent_digest=fixed(32), config_generation=u64,
@@ -368,6 +369,12 @@ def session(data):
     return payload("session", data, 1 << 16)
 
 
+def damaged(data):
+    found = payload("damaged", data, 64 << 20)
+    ascends(found["chunks"], "damaged")
+    return found
+
+
 def snapshot(data):
     found = payload("snapshot", data, 1 << 20)
     need((found["tree"] is None) == (found["entries"] == 0), "snapshot: a tree, or entries, without the other")
@@ -385,8 +392,9 @@ class Keys:
 
     def purpose_key(self, data, kind):
         epoch = header(data, kind)["epoch"]
-        need(kind in self.epochs.get(epoch, {}), f"no key for objects of type {kind} in epoch {epoch}")
-        return self.epochs[epoch][kind]
+        purpose = {18: 6}.get(kind, kind)
+        need(purpose in self.epochs.get(epoch, {}), f"no key for objects of type {kind} in epoch {epoch}")
+        return self.epochs[epoch][purpose]
 
     def box(self, name, data):
         kind = TYPES[name.split("/")[0]]

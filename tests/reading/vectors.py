@@ -8,7 +8,7 @@ import os
 import re
 
 from . import parity
-from .structures import (DATA, DK, H, KH, Damage, Keys, Pack, config, footer, header, index_block, key_slot, keyring,
+from .structures import (DATA, DK, H, KH, Damage, Keys, Pack, config, damaged, footer, header, index_block, key_slot, keyring,
                          marker, mirror, need, open_box, open_slot, padme, session, slot_body, snapshot, trailer)
 from .trees import cut, gear_table, list_node, tree_node, xattrs
 
@@ -52,6 +52,7 @@ MEANINGS = {
         "padding": 1, "put_if_absent": 1, "label": "home", "extensions": [(5, b"\1\2")]},
     "session": {"id": SNAPSHOT_ID, "kind": 0, "started_ms": CREATED, "lease_s": 259_200, "host": "büro",
                 "boot": counting(0xb0, 16), "process": 4711, "program": "icecore 0.1.0", "extensions": []},
+    "damaged": {"pack": counting(0xc0), "chunks": [ID_1, ID_3], "at_ms": CREATED, "extensions": []},
     "xattrs": {b"security.capability": counting(1, 20), b"user.long": bytes(300), b"user.none": b""},
     "tree_branch": (1, [{"id": counting(0x11), "entries": 200, "bytes": 1 << 35, "name": b"Makefile"},
                         {"id": counting(0x12), "entries": 1, "bytes": 0, "name": "é".encode()}]),
@@ -98,9 +99,8 @@ ENTRIES = [
     {"name": b"\xff", "kind": "file", "extents": [(2, 1 << 40, bytes(32)), (0, 16 << 20, ID_2), (1, 4096, bytes(32))]},
 ]
 DECODERS = {
-    "header": lambda data: header(data, 1), "marker": marker, "mirror": mirror,
-    "key_slot_argon2id": key_slot, "key_slot_raw": key_slot,
-    "slot_body": slot_body, "keyring": keyring, "config": config, "session": session, "snapshot_full": snapshot,
+    "header": lambda data: header(data, 1), "marker": marker, "mirror": mirror, "key_slot_argon2id": key_slot, "key_slot_raw": key_slot,
+    "slot_body": slot_body, "keyring": keyring, "config": config, "session": session, "damaged": damaged, "snapshot_full": snapshot,
     "snapshot_incremental": snapshot, "snapshot_differential": snapshot, "xattrs": xattrs, "tree_leaf": tree_node,
     "tree_branch": tree_node, "list_leaf": list_node, "list_branch": list_node, "index_block": index_block,
     "footer": lambda data: footer(data, (DATA,), 1228), "trailer": lambda data: trailer(data, 5384),

@@ -195,8 +195,7 @@ impl Bench {
 
     /// Checks every byte.
     pub fn check(&self) -> CheckReport {
-        let mut options = CheckOptions::default();
-        options.read_data = true;
+        let options = CheckOptions::new().read_data();
         self.open().check(&options, &Ears::default()).expect("a check runs to its end")
     }
 

@@ -120,6 +120,8 @@ impl Cli {
         }
         command.args(arguments).current_dir(self.room.path()).stdin(Stdio::null());
         command.env("ICECORE_REPOSITORY", self.path("repo")).env("ICECORE_KEY_FILE", self.path("key"));
+        // What a command remembers stays in the room.
+        command.env("XDG_STATE_HOME", self.path("state"));
         command.env("TZ", "UTC").env("TERM", "xterm").env_remove("NO_COLOR").env_remove("COLUMNS");
         command
     }

@@ -17,10 +17,11 @@ pub enum Kind {
     Index,
     Snapshot,
     Session,
+    Parity,
 }
 
 impl Kind {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Format,
         Self::KeySlot,
         Self::Keyring,
@@ -30,6 +31,7 @@ impl Kind {
         Self::Index,
         Self::Snapshot,
         Self::Session,
+        Self::Parity,
     ];
 
     /// Whether a second copy is kept under `r/`.
@@ -49,6 +51,7 @@ impl Kind {
             ObjectName::Index(_) => Self::Index,
             ObjectName::Snapshot(_) => Self::Snapshot,
             ObjectName::Session(_) => Self::Session,
+            ObjectName::Parity(..) => Self::Parity,
             _ => return None,
         })
     }

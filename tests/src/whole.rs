@@ -164,8 +164,7 @@ pub fn reads_back(repository: &Repository, snapshot: &Snapshot, contents: &Conte
 
 /// Checks every byte. Whatever harms nothing is in the report's notes.
 pub fn check(repository: &Repository) -> Result<CheckReport, String> {
-    let mut options = CheckOptions::default();
-    options.read_data = true;
+    let options = CheckOptions::new().read_data();
     repository.check(&options, &Silent).map_err(in_words("check"))
 }
 
@@ -220,4 +219,10 @@ pub fn write_large(root: &Path, seed: u64, files: u64) {
     for file in 0..files {
         fs::write(root.join(format!("{file:04}")), noise(seed + file, 4 << 20)).expect("files can be written");
     }
+}
+
+/// How many temporary files there are in a repository's directory, without the room that it keeps for a full disk.
+pub fn temporary_files(vault: &Path) -> usize {
+    let names = fs::read_dir(vault.join("tmp")).expect("a directory of the repository");
+    names.filter(|entry| entry.as_ref().is_ok_and(|entry| entry.file_name() != "ballast")).count()
 }

@@ -174,10 +174,8 @@ fn two_copies_are_compared_without_a_key_and_heal_each_other() {
     };
     compare(&[]).succeeds().tells("both copies are whole and the same");
     let pack = cli.json(&["list", "packs"])[0]["id"].as_str().expect("an id").to_owned();
-    let path = |place: &str| {
-        let of = |kind: &str| cli.path(&format!("{place}/packs/{kind}/{}/{pack}", &pack[..2]));
-        if of("d").exists() { of("d") } else { of("m") }
-    };
+    let kind = if cli.path(&format!("repo/packs/d/{}/{pack}", &pack[..2])).exists() { "d" } else { "m" };
+    let path = |place: &str| cli.path(&format!("{place}/packs/{kind}/{}/{pack}", &pack[..2]));
     let damage = |place: &str| {
         let mut bytes = std::fs::read(path(place)).expect("it is there");
         bytes[100] ^= 1;

@@ -64,7 +64,8 @@ fn specimen() -> &'static Specimen {
         write("large", dice.bytes(3 << 20));
         write("inline", dice.bytes(300));
         let place = Arc::new(Memory::default());
-        let repository = Repository::init(place.clone(), &secret(), &InitOptions::default()).expect("it can be made");
+        let repository = Repository::init(place.clone(), &secret(), &InitOptions::default().parity_percent(2))
+            .expect("it can be made");
         let backup = || {
             let source = WithSession { inner: tree_of(&source), place: place.clone(), seen: OnceLock::new() };
             let report = repository.backup(&source, &options(Mode::Incremental), &Ears::default()).expect("backed up");
@@ -134,8 +135,7 @@ impl Patient {
 
     /// What a check says is wrong, each in words; a repository that does not open says it at once.
     fn check(&self) -> Vec<String> {
-        let mut options = CheckOptions::default();
-        options.read_data = true;
+        let options = CheckOptions::new().read_data();
         match self.open().and_then(|repository| repository.check(&options, &Ears::default())) {
             Ok(report) => report.errors.iter().map(|error| sane(error).to_string()).collect(),
             Err(error) => vec![sane(&error).to_string()],
@@ -233,9 +233,11 @@ impl Case {
         matches!(self.kind, Kind::DataPack | Kind::MetaPack)
     }
 
-    /// What leaves no trace: an index, made again from the packs; a session; a snapshot with both its copies.
+    /// What leaves no trace: an index, made again from the packs; a session; parity, but for a note; a snapshot with both
+    /// its copies.
     fn is_silent(self) -> bool {
-        let kind = matches!(self.kind, Kind::Index | Kind::Session) || (self.kind == Kind::Snapshot && self.both);
+        let kind = matches!(self.kind, Kind::Index | Kind::Session | Kind::Parity)
+            || (self.kind == Kind::Snapshot && self.both);
         self.how == Damage::Delete && kind
     }
 
@@ -355,6 +357,11 @@ fn a_damaged_snapshot() {
 #[test]
 fn a_damaged_session() {
     matrix(Kind::Session);
+}
+
+#[test]
+fn a_damaged_parity_object() {
+    matrix(Kind::Parity);
 }
 
 #[test]

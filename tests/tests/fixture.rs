@@ -50,8 +50,7 @@ fn the_fixture_opens_by_key_file_password_and_recovery_kit() {
 
 #[test]
 fn every_byte_of_the_fixture_is_sound() {
-    let mut options = CheckOptions::default();
-    options.read_data = true;
+    let options = CheckOptions::new().read_data();
     let report = by_key_file().check(&options, &Ears::default()).expect("a check runs to its end");
     assert!(report.errors.is_empty(), "check found: {:?}", report.errors);
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use icecore_tests::cli::Cli;
+use icecore_tests::cli::{Cli, Runs};
 use icecore_tests::crash::{Failing, Fault};
 use icecore_tests::privilege;
 use icecore_tests::whole::{self, Known};
@@ -50,7 +50,7 @@ fn whichever_step_of_a_backup_finds_the_disk_full_no_snapshot_is_harmed_and_it_r
                 assert!(is_full(&report), "after {steps} steps: {report:?}");
                 known.are_whole(&repository, known.0.keys().copied()).unwrap();
                 whole::is_whole(&repository).unwrap();
-                assert_eq!(fs::read_dir(vault.join("tmp")).unwrap().count(), 0, "temporary files");
+                assert_eq!(whole::temporary_files(&vault), 0);
             }
         }
         assert_eq!(repository.objects(Prefix::Sessions).unwrap(), [], "sessions");
@@ -110,7 +110,7 @@ fn a_backup_onto_a_full_disk_says_so_and_goes_on_when_there_is_room() {
     known.are_whole(&repository, known.0.keys().copied()).unwrap();
     whole::is_whole(&repository).unwrap();
     assert_eq!(repository.objects(Prefix::Sessions).unwrap(), [], "sessions");
-    assert_eq!(fs::read_dir(vault.join("tmp")).unwrap().count(), 0, "temporary files");
+    assert_eq!(whole::temporary_files(&vault), 0);
 
     fs::remove_file(&ballast).unwrap();
     let report = whole::back_up(&repository, &second).unwrap();
@@ -139,4 +139,122 @@ fn a_restore_onto_a_full_disk_says_so_with_a_hint_and_goes_on_when_there_is_room
     let grown = Command::new("mount").args(["-o", "remount,size=16m"]).arg(&small.0).status();
     assert!(grown.expect("mount runs").success());
     cli.run(&["restore", "latest:/source", "-t", target, "--verify"]).succeeds();
+}
+
+/// An ext4 of its own in a file, of which root keeps a part for itself.
+struct Loop {
+    place: PathBuf,
+}
+
+impl Loop {
+    fn mount(room: &Path, mebibytes: u64) -> Result<Self, String> {
+        let (image, place) = (room.join("image"), room.join("disk"));
+        fs::create_dir(&place).unwrap();
+        fs::File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
+        let run = |program: &str, arguments: &[&str], path: &[&Path]| match Command::new(program)
+            .args(arguments)
+            .args(path)
+            .output()
+        {
+            Ok(run) if run.status.success() => Ok(()),
+            Ok(run) => Err(format!("{program}: {}", String::from_utf8_lossy(&run.stderr).trim())),
+            Err(error) => Err(format!("{program} cannot be run: {error}")),
+        };
+        run("mkfs.ext4", &["-q", "-F"], &[&image])?;
+        run("mount", &["-o", "loop"], &[&image, &place])?;
+        Ok(Self { place })
+    }
+
+    /// Leaves an ordinary user nothing.
+    fn fill(&self) {
+        let filler = fs::File::create(self.place.join("filler")).unwrap();
+        let mut left = rustix::fs::statvfs(&self.place).unwrap().f_bfree * 4096;
+        // Root's share too: what is allocated in large pieces first, then in small ones.
+        let mut end = 0;
+        while left >= 4096 {
+            let piece = left.next_power_of_two() / 2;
+            match rustix::fs::fallocate(&filler, rustix::fs::FallocateFlags::empty(), end, piece) {
+                Ok(()) => end += piece,
+                Err(_) => left = piece - 1,
+            }
+        }
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.place).status();
+    }
+}
+
+/// As an ordinary user, for whom no block is set aside, with not one block left: what nothing needs is deleted, then what
+/// lies between is moved into the room that this made.
+#[test]
+fn prune_takes_back_space_on_a_disk_that_is_full_to_the_last_block() {
+    if !privilege::is_root() {
+        return privilege::skip("loop", "only root mounts a file system");
+    }
+    let cli = Cli::without_repository();
+    let disk = match Loop::mount(&cli.path(""), 256) {
+        Ok(disk) => disk,
+        Err(why) => return privilege::skip("loop", &why),
+    };
+    let vault = disk.place.join("vault");
+    fs::create_dir(&vault).unwrap();
+    let run = |arguments: &[&str]| {
+        let arguments = [&["--repo", vault.to_str().expect("a path of ours"), "--threads", "1"], arguments].concat();
+        let mut command = cli.command_as_nobody(&arguments);
+        if arguments.contains(&"init") {
+            command.env_remove("ICECORE_KEY_FILE");
+        }
+        command.run()
+    };
+    run(&["init", "--new-key-file", "key"]).succeeds();
+    // Of each pair of files one stays: half of every pack of the first backup is needed.
+    for pair in 0..120 {
+        cli.write(&format!("source/{pair:03}-goes"), whole::noise(pair, 200_000));
+        cli.write(&format!("source/{pair:03}-stays"), whole::noise(1000 + pair, 200_000));
+    }
+    run(&["backup", "source", "--time", "2026-01-01 00:00:00"]).succeeds();
+    for pair in 0..120 {
+        fs::remove_file(cli.path(&format!("source/{pair:03}-goes"))).unwrap();
+    }
+    run(&["backup", "source", "--time", "2026-01-02 00:00:00"]).succeeds();
+    for file in 0..20 {
+        cli.write(&format!("other/{file}"), whole::noise(2000 + file, 1 << 20));
+    }
+    run(&["backup", "other", "--time", "2026-01-01 00:00:00"]).succeeds();
+    fs::remove_dir_all(cli.path("other")).unwrap();
+    cli.write("other/one", "little");
+    run(&["backup", "other", "--time", "2026-01-02 00:00:00"]).succeeds();
+    run(&["forget", "--keep-last", "1", "--undelete-within", "0"]).succeeds();
+    assert!(vault.join("tmp/ballast").exists(), "room is kept for this moment");
+    disk.fill();
+    cli.write("source/more", "more");
+    run(&["backup", "source"]).fails(1, &["No space left"]);
+    let before = whole_size(&vault);
+
+    let pruned = run(&["prune", "--max-unused", "0"]).succeeds();
+    assert!(pruned.error.contains("no room to move"), "{}", pruned.error);
+    let pruned = pruned.tells("moved ").tells("deleted ");
+    let after = whole_size(&vault);
+    // 44 MiB, of which 24 are garbage between what is needed and 20 in packs of their own.
+    assert!(after + (40 << 20) < before, "{before} bytes before, {after} after\n{}", pruned.out);
+    run(&["check", "--read-data"]).succeeds().tells("no errors were found");
+    run(&["backup", "source"]).succeeds();
+    let target = cli.path("back");
+    run(&["restore", "latest:/source", "-t", target.to_str().expect("ours")]).ends(0);
+    assert_eq!(cli.read("back/007-stays"), whole::noise(1007, 200_000));
+    assert!(vault.join("tmp/ballast").exists(), "room is kept again");
+}
+
+/// Bytes of the files below a directory.
+fn whole_size(place: &Path) -> u64 {
+    let mut size = 0;
+    for entry in fs::read_dir(place).unwrap() {
+        let entry = entry.unwrap();
+        let metadata = entry.metadata().unwrap();
+        size += if metadata.is_dir() { whole_size(&entry.path()) } else { metadata.len() };
+    }
+    size
 }

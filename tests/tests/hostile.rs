@@ -11,8 +11,8 @@ use repo_core::internals::format::tree::{Child, encode_branch, encode_leaf, enco
 use repo_core::internals::pipeline;
 use repo_core::internals::store::{self, Sealing, Session, SessionKind, Store, Writer, WriterOptions};
 use repo_core::{
-    ChunkId, ChunkKind, Content, Error, Extent, ExtentKind, Metadata, Node, NodeKind, Repository, Root, Snapshot,
-    Subtree, Timestamp, Xattrs,
+    ChunkId, ChunkKind, Content, Damaged, Error, Extent, ExtentKind, Loss, Metadata, Node, NodeKind, Repository, Root,
+    Snapshot, Subtree, Timestamp, Xattrs,
 };
 
 /// Puts chunks of any content, as one who has the key can.
@@ -259,5 +259,66 @@ fn lengths_that_overflow_or_contradict_each_other_are_refused() {
         forger.directory(&[node(b"evil", NodeKind::File, 3 << 40, content)])
     });
     assert!(restore_is_contained(&bench, &repository, &snapshot));
+    check_names_it(&repository);
+}
+
+fn child(root: ChunkId, first_name: &[u8], entries: u64) -> Child {
+    Child { subtree: Subtree { root, entries, bytes: 0 }, first_name: first_name.to_vec() }
+}
+
+/// One leaf of a directory is nowhere. What comes behind it is looked at, down to the content of its files, and of the lost
+/// leaf itself is said where it was and how much it held.
+#[test]
+fn a_lost_leaf_does_not_hide_what_comes_behind_it() {
+    let bench = Bench::in_memory();
+    let (leaf, chunk) = (ChunkId([0x4c; 32]), ChunkId([0x5c; 32]));
+    let (repository, snapshot) = forge(&bench, |forger| {
+        let first = forger.directory(&[file(b"a", b"1"), file(b"b", b"2")]);
+        let content = Content::Extents(vec![Extent { length: 9, kind: ExtentKind::Data(chunk) }]);
+        let last = forger.directory(&[node(b"y", NodeKind::File, 9, content), file(b"z", b"3")]);
+        let children = [child(first.root, b"a", 2), child(leaf, b"m", 5), child(last.root, b"y", 2)];
+        let inner = Subtree { root: forger.put(ChunkKind::Tree, &encode_branch(1, &children)), entries: 9, bytes: 0 };
+        forger.directory(&[directory(b"inner", inner)])
+    });
+    let report = repository.check(&Default::default(), &Ears::default()).unwrap();
+    assert_eq!(report.damaged_snapshots, [snapshot.id()]);
+    let found: Vec<_> = report.damage.iter().map(|damage| (damage.object, damage.touched.as_slice())).collect();
+    let [(Damaged::Chunk(one), [hidden]), (Damaged::Chunk(other), [hurt])] = found[..] else { panic!("{found:?}") };
+    assert_eq!((one, other), (leaf, chunk));
+    let entries = Loss::Entries { from: b"m".to_vec(), count: 5 };
+    assert_eq!((hidden.path.as_slice(), &hidden.loss), (&b"/inner"[..], &entries));
+    assert_eq!((hurt.path.as_slice(), &hurt.loss), (&b"/inner/y"[..], &Loss::Content));
+}
+
+/// Branches that name one lost leaf, and each other, many times over unfold to 16^12 ways to it. Names must ascend on all
+/// of them, so one is gone.
+#[test]
+fn lost_leaves_that_are_shared_many_times_over_are_not_all_looked_for() {
+    let bench = Bench::in_memory();
+    let (repository, _) = forge(&bench, |forger| {
+        let mut below = ChunkId([0x4c; 32]);
+        for level in 1..=12 {
+            let children: Vec<_> = (0..16u8).map(|number| child(below, &[b'a' + number], 1)).collect();
+            below = forger.put(ChunkKind::Tree, &encode_branch(level, &children));
+        }
+        Subtree { root: below, entries: u64::MAX, bytes: 0 }
+    });
+    check_names_it(&repository);
+}
+
+/// The same of a file's chunk list.
+#[test]
+fn lost_parts_of_a_list_that_are_shared_many_times_over_are_not_all_looked_for() {
+    let bench = Bench::in_memory();
+    let (repository, _) = forge(&bench, |forger| {
+        let (mut below, mut bytes) = (ChunkId([0x4c; 32]), 1);
+        for level in 1..=6 {
+            let children = vec![ListChild { id: below, bytes, chunks: 1 }; 200];
+            below = forger.put(ChunkKind::List, &ListNode::Branch { level, children }.encode());
+            bytes *= 200;
+        }
+        let content = Content::List { root: below, depth: 6, chunks: 1 };
+        forger.directory(&[node(b"file", NodeKind::File, bytes, content)])
+    });
     check_names_it(&repository);
 }

@@ -103,7 +103,7 @@ fn is_killed_and_goes_on(source: &Path, total: u64, packs: usize) -> bool {
     assert!(check.is_whole(), "{:?}", check.errors);
     // All packs are in an index now; of the dead nothing is left but its session, which expires.
     assert!(matches!(&check.notes[..], [note] if note.starts_with("session ")), "{:?}", check.notes);
-    assert_eq!(std::fs::read_dir(vault.join("tmp")).unwrap().count(), 0, "temporary files of the dead");
+    assert_eq!(whole::temporary_files(vault.as_path()), 0, "temporary files of the dead");
     true
 }
 

@@ -170,7 +170,11 @@ fn collect_naively(repository: &Repository) -> Result<()> {
         }
     }
     let mut packs: HashMap<(PackKind, PackId), Vec<ChunkId>> = HashMap::new();
-    store.view().each(|_, id, place| packs.entry((place.pack_kind, place.pack)).or_default().push(*id));
+    let view = store.view();
+    view.each_row(|chunk| {
+        let row = &view.packs()[view.frames()[chunk.frame as usize].0 as usize];
+        packs.entry((row.kind, row.id)).or_default().push(*chunk.id);
+    });
     let mut dead: Vec<_> = packs.into_iter().filter(|(_, chunks)| !chunks.iter().any(|id| live.contains(id))).collect();
     dead.sort_unstable();
     for ((kind, id), _) in dead {

@@ -15,6 +15,7 @@ const VECTORS: [(&str, &[&str]); 16] = [
     ("config", &["config"]),
     ("keyring", &["keyring"]),
     ("session", &["session"]),
+    ("damaged", &["damaged"]),
     ("snapshot", &["snapshot_full", "snapshot_incremental", "snapshot_differential"]),
     ("footer", &["footer"]),
     ("trailer", &["trailer"]),

@@ -173,7 +173,8 @@ impl Snapshots {
                 one(names::words(&record.host).into_owned()),
             ];
             if !self.compact {
-                cells.push(one(kind(&record.lineage).to_owned()));
+                let pinned = snapshot.is_pinned().then(|| "pinned".to_owned());
+                cells.push(std::iter::once(kind(&record.lineage).to_owned()).chain(pinned).collect());
             }
             cells.push(tags);
             if !self.compact {

@@ -130,6 +130,14 @@ impl Backend for Limited {
         self.inner.remove(name)
     }
 
+    fn release_reserve(&self) -> bool {
+        self.inner.release_reserve()
+    }
+
+    fn keep_reserve(&self) {
+        self.inner.keep_reserve();
+    }
+
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
     }

@@ -1,6 +1,8 @@
 //! Objects as files of a directory: temporary file, fsync, rename without replacing, fsync of the directory.
 //! An object's path is its name below the root. How a file system does each step is `platform::files`' business.
 
+mod ballast;
+
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
@@ -111,7 +113,10 @@ impl Backend for Local {
     }
 
     fn put_new(&self, name: &ObjectName, bytes: Bytes) -> Result<Put, BackendError> {
-        self.clean_up.call_once(|| self.remove_stale_temporaries());
+        self.clean_up.call_once(|| {
+            self.remove_stale_temporaries();
+            self.keep_ballast();
+        });
         self.write_new(name, &bytes).map_err(|error| BackendError::io("writing", name, error))
     }
 
@@ -153,6 +158,14 @@ impl Backend for Local {
     /// One disk, which loses sectors.
     fn default_parity_percent(&self) -> u8 {
         2
+    }
+
+    fn release_reserve(&self) -> bool {
+        self.give_up_ballast()
+    }
+
+    fn keep_reserve(&self) {
+        self.keep_ballast();
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -524,7 +537,7 @@ mod tests {
         let mut left: Vec<_> =
             std::fs::read_dir(&tmp).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         left.sort();
-        let mut expected = vec![alive, fresh, "somebody's".to_owned()];
+        let mut expected = vec![alive, fresh, "somebody's".to_owned(), "ballast".to_owned()];
         expected.sort();
         assert_eq!(left, expected);
     }

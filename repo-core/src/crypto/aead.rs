@@ -219,6 +219,28 @@ mod tests {
         assert_eq!(too_large, Corruption::OverLimit("frame ordinal"));
     }
 
+    /// Padding of zeros, or of bytes that all repositories share, would show where the content of an object ends.
+    #[test]
+    fn padding_looks_random_and_depends_on_its_seed() {
+        let padding = |seed: u8, length| {
+            let mut pad = vec![0; length];
+            ObjectKeys::new(&[1; 32], Zeroizing::new([seed; 32]), Zeroizing::new([3; 32])).fill_padding(&mut pad);
+            pad
+        };
+        let long = padding(2, 4096);
+        assert_eq!(padding(2, 1000), long[..1000], "the same for the same object");
+        assert_ne!(padding(4, 1000), long[..1000]);
+        let ones: u32 = long.iter().map(|byte| byte.count_ones()).sum();
+        assert!((15_384..=17_384).contains(&ones), "half of 32,768 bits, within 11 standard deviations: {ones}");
+        let blocks: std::collections::BTreeSet<_> = long.chunks(16).collect();
+        assert_eq!(blocks.len(), 256, "nothing repeats");
+    }
+
+    #[test]
+    fn keys_do_not_show_themselves() {
+        assert_eq!(format!("{:?}", keys()), "ObjectKeys(hidden)");
+    }
+
     #[test]
     fn the_random_step_of_padding_stays_below_its_bound_and_varies() {
         let mut seen = std::collections::BTreeSet::new();

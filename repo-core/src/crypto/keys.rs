@@ -63,6 +63,11 @@ impl Keys {
         self.epochs.last().expect("from_keyring refuses a keyring without epochs")
     }
 
+    /// The epoch that new objects are of.
+    pub fn newest_epoch(&self) -> u32 {
+        self.newest().epoch
+    }
+
     /// A chunk's name.
     pub fn chunk_id(&self, kind: ChunkKind, plaintext: &[u8]) -> ChunkId {
         ChunkId(*blake3::keyed_hash(&self.ids[kind as usize], plaintext).as_bytes())
@@ -247,7 +252,7 @@ pub(crate) fn keyring_object(root_key: &[u8; 32], header: &Header) -> Result<Obj
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::testing;
+    use crate::crypto::{Domain, testing};
 
     /// The commitment and object key of docs/format.md's example, whose header is that of version 1.
     #[test]
@@ -259,6 +264,71 @@ mod tests {
         let stream = purpose_key.stream(header.unwrap().first_chunk().unwrap());
         assert_eq!(hex::encode(&stream[..32]), "f22622dc0272b1c78601fffcd8a2fe8e6a1312884f2bca8c3c20d52da01e08be");
         assert_eq!(hex::encode(&stream[32..64]), "66cc72e1c802111a5be5e33a89cab99c376308867c87131ae21e6da9bae6cd4d");
+    }
+
+    /// Were two parts of the stream cut from one place, a header would show the object's key as its commitment.
+    #[test]
+    fn the_parts_of_the_key_stream_are_neighbours_and_serve_as_the_format_description_says() {
+        let keyed = &counting_header();
+        let purpose_key = PurposeKey(derive("pack data", &testing::MASTER_KEY));
+        let stream = purpose_key.stream(keyed);
+        let (commitment, keys) = purpose_key.expand(keyed);
+        assert_eq!(commitment.as_bytes()[..], stream[32..64]);
+        let part = |number: usize| Zeroizing::new(<[u8; 32]>::try_from(&stream[number * 32..][..32]).unwrap());
+        let expected = ObjectKeys::new(&part(0), part(2), part(3));
+        let sealed = |keys: &ObjectKeys| {
+            let (mut message, mut pad) = ([7; 40], [0; 40]);
+            keys.seal_in_place(Domain::Box, 0, b"", &mut message);
+            keys.fill_padding(&mut pad);
+            (message, pad)
+        };
+        assert_eq!(sealed(&keys), sealed(&expected));
+    }
+
+    fn counting_header() -> [u8; HEADER_KEYED_LENGTH] {
+        std::array::from_fn(|place| place as u8)
+    }
+
+    #[test]
+    fn an_object_is_sealed_under_the_key_of_its_purpose() {
+        let keys = testing::keys();
+        for (purpose, context) in
+            [(Purpose::PackData, "pack data"), (Purpose::Index, "index"), (Purpose::Config, "config")]
+        {
+            let (header, _) = keys.new_object(purpose, ObjectType::Session, &[1; 16], 0).unwrap();
+            PurposeKey(derive(context, &testing::MASTER_KEY)).of_object(&header).unwrap();
+        }
+    }
+
+    /// Two keys of one epoch: which of them seals would hang on the order of a list.
+    #[test]
+    fn a_keyring_without_epochs_or_with_one_twice_is_refused() {
+        let keyring = testing::keyring(testing::ROOT_SECRET, testing::MASTER_KEY);
+        let refused = |change: fn(&mut Keyring)| {
+            let mut changed = keyring.clone();
+            change(&mut changed);
+            Keys::from_keyring(&changed).unwrap_err().to_string()
+        };
+        let expected = Corruption::Malformed("keyring epochs").of(ObjectName::Keyring(1)).to_string();
+        assert_eq!(refused(|keyring| keyring.epochs.clear()), expected);
+        assert_eq!(refused(|keyring| keyring.epochs.push(keyring.epochs[0].clone())), expected);
+    }
+
+    /// It is what parts the salts of different objects when randomness is stuck.
+    #[test]
+    fn a_counter_by_content_differs_by_every_part_by_their_borders_and_by_repository() {
+        let keys = testing::keys();
+        let base = keys.content_counter(&[b"name", b"payload"]);
+        assert_eq!(base, keys.content_counter(&[b"name", b"payload"]));
+        for parts in [[&b"nam"[..], b"epayload"], [b"nama", b"payload"], [b"name", b"payloae"], [b"payload", b"name"]] {
+            assert_ne!(base, keys.content_counter(&parts), "{parts:?}");
+        }
+        assert_ne!(base, testing::other_keys().content_counter(&[b"name", b"payload"]));
+    }
+
+    #[test]
+    fn keys_do_not_show_themselves() {
+        assert_eq!(format!("{:?}", testing::keys()), "Keys(hidden)");
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn check_bytes(number: usize, content: &[u8]) -> [u8; 2] {
 }
 
 fn push_digits<'b>(bytes: impl Iterator<Item = &'b u8>, text: &mut String) {
-    let (mut bits, mut count, mut written) = (0_u32, 0, 0);
+    let (mut bits, mut count, mut written) = (0_u32, 0, 0_usize);
     for byte in bytes {
         bits = bits << 8 | u32::from(*byte);
         count += 8;
@@ -241,6 +241,8 @@ mod tests {
         assert_eq!(error(&long.join("\n")), "line 1 of the recovery kit has 17 letters and digits, not 16");
         assert_eq!(error(&lines()[..4].join("\n")), "the recovery kit has 64 letters and digits, not 80");
         assert_eq!(error(""), "the recovery kit has 0 letters and digits, not 80");
+        // Typed without its line breaks: no line can be named.
+        assert_eq!(error(&lines().concat()[1..]), "the recovery kit has 79 letters and digits, not 80");
         let mut foreign = lines();
         foreign[2].replace_range(0..1, "U");
         assert_eq!(error(&foreign.join("\n")), "line 3 of the recovery kit has 'U', which no line has");

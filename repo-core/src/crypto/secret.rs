@@ -147,6 +147,16 @@ mod tests {
     }
 
     #[test]
+    fn a_recovery_kit_reads_back_as_the_root_key() {
+        let root_key = crate::crypto::testing::ROOT_SECRET;
+        let kit = Secret::recovery_kit_text(&root_key, RepositoryId([7; 16]));
+        match Secret::from_recovery_kit(&kit) {
+            Ok(Secret::RootKey(key)) => assert_eq!(*key, root_key),
+            other => panic!("not a root key: {other:?}"),
+        }
+    }
+
+    #[test]
     fn secrets_do_not_show_themselves() {
         assert_eq!(format!("{:?}", Secret::password("hunter2")), "Secret(hidden)");
     }

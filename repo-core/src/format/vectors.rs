@@ -2,6 +2,7 @@
 //! which were computed from docs/format.md by another program. A failure here means: the format changed.
 
 use super::config::{ChunkerParameters, Config, FrameParameters};
+use super::gc::Damaged;
 use super::header::{Header, ObjectType};
 use super::index::{ChunkRow, FrameRow, IndexBlock, PackRow};
 use super::key_slot::{Derivation, KeySlot, SlotBody};
@@ -175,6 +176,17 @@ pub(super) fn sample_keyring() -> Keyring {
 fn keyring() {
     let value = sample_keyring();
     check(&vector!("keyring"), &value, value.encode(), Keyring::decode);
+}
+
+#[test]
+fn damaged() {
+    let value = Damaged {
+        pack: PackId(counting(0xc0)),
+        chunks: vec![id(0), id(2)],
+        at_ms: 1_700_000_000_000,
+        extensions: Vec::new(),
+    };
+    check(&vector!("damaged"), &value, value.encode(), Damaged::decode);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::chunker::Chunker;
 use crate::error::{Error, Result};
 use crate::format::snapshot::{Root, SnapshotRecord, Summary};
 use crate::id::SnapshotId;
+use crate::mutants::mutant;
 use crate::pipeline::{self, Budget, Pool};
 use crate::platform::host;
 use crate::progress::{Event, Progress};
@@ -29,6 +30,8 @@ use walker::Walker;
 
 /// Entries that the walk may be ahead of the assembly.
 const ITEMS_MAX: usize = 4096;
+/// How often a run that lost its name begins again.
+const ATTEMPTS_MAX: usize = 3;
 /// Less than this and one large file's segments would wait for each other.
 const MEMORY_MIN_BYTES: usize = 16 << 20;
 
@@ -204,7 +207,18 @@ impl Repository {
         options: &BackupOptions,
         progress: &dyn Progress,
     ) -> Result<BackupReport> {
-        pipeline::guarded(|| Run::new(self, source, options, progress)?.go())
+        pipeline::guarded(|| {
+            for _ in 1..ATTEMPTS_MAX {
+                match Run::new(self, source, options, progress)?.go() {
+                    // A stream is gone once it was read.
+                    Err(Error::Fenced) if !source.is_stream() => {}
+                    result => return result,
+                }
+                let message = "this run was taken for dead, and part of what it relied on is gone; reading again";
+                progress.report(Event::Note { message });
+            }
+            Run::new(self, source, options, progress)?.go()
+        })
     }
 }
 
@@ -231,12 +245,19 @@ impl<'r> Run<'r> {
         check(options)?;
         let start_ns = host::now_ns();
         let inner = &repository.inner;
+        if mutant!("a writer looks before it is registered") {
+            repository.fresh_store()?;
+        }
         // Registered before the store is looked at, so that nobody takes away what this run will rely on.
         let session = match options.dry_run {
             true => None,
             false => Some(Session::register(&inner.backend, &inner.keys, SessionKind::Backup, &options.program)?),
         };
-        let store = repository.fresh_store()?;
+        repository.check_generations()?;
+        let store = match mutant!("a writer looks before it is registered") {
+            true => repository.store()?,
+            false => repository.fresh_store()?,
+        };
         let lineage = Lineage::find(repository, source, options)?;
         let run = Self { repository, source, options, progress, session, store, start_ns, lineage };
         // Said before the work and not after it. What is not known yet has a fixed length, or hardly any.
@@ -258,13 +279,42 @@ impl<'r> Run<'r> {
             return Ok(self.report(None, totals, sealing));
         }
         let stored = sealing.stored();
-        let tree = sealing.finish(totals.root, &self.store.view())?;
         let record = self.record(&totals, stored);
-        let record = session.publish(&tree, record)?;
+        let record = self.publish(session, &sealing, &totals, record)?;
         let end_ns = record.end_ns;
         let mut report = self.report(Some(Snapshot { record }), totals, sealing);
         report.end_ns = end_ns.max(self.start_ns);
         Ok(report)
+    }
+
+    /// Publishes, under another name if somebody took this run for dead and its name away. What it uploaded may have been
+    /// reclaimed since: under each new name all that the tree refers to is looked for again.
+    fn publish(
+        &self,
+        mut session: Session,
+        sealing: &Sealing<'_>,
+        totals: &Totals,
+        record: SnapshotRecord,
+    ) -> Result<SnapshotRecord> {
+        for _ in 1..ATTEMPTS_MAX {
+            let tree = sealing.finish(totals.root, &self.store.view())?;
+            match session.publish(&tree, record.clone()) {
+                Err(Error::Fenced) => {}
+                result => return result,
+            }
+            let inner = &self.repository.inner;
+            session = Session::register(&inner.backend, &inner.keys, SessionKind::Backup, &self.options.program)?;
+            self.repository.check_generations()?;
+            self.store.reload()?;
+            let found =
+                totals.root.tree.map_or(Ok(()), |root| self.repository.require(&self.store, &root, self.progress));
+            match found {
+                Err(Error::ChunkLost { .. }) => return Err(Error::Fenced),
+                result => result?,
+            }
+        }
+        let tree = sealing.finish(totals.root, &self.store.view())?;
+        session.publish(&tree, record)
     }
 
     /// Reads, cuts, seals and uploads everything that is new.

@@ -9,7 +9,10 @@ mod choose;
 mod cycle;
 mod execute;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod repack;
+mod room;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -40,8 +43,11 @@ pub struct PruneOptions {
     pub max_repack_bytes: Option<u64>,
     /// Move packs of metadata only.
     pub repack_meta_only: bool,
-    /// Merge packs that are smaller than this.
+    /// Merge packs that are smaller than this; at most three quarters of what new packs are made to reach, since what is
+    /// larger would be merged again each time.
     pub repack_smaller_than_bytes: Option<u64>,
+    /// With [`dry_run`](Self::dry_run): as if these snapshots were forgotten and their window over.
+    pub assume_expired: Vec<SnapshotId>,
     /// Go on although a snapshot is gone that nobody forgot.
     pub accept_lost_snapshots: bool,
     /// Take the names of writers that are silent for so long, instead of their lease (72 hours). They begin again under
@@ -59,6 +65,7 @@ impl Default for PruneOptions {
             max_repack_bytes: None,
             repack_meta_only: false,
             repack_smaller_than_bytes: None,
+            assume_expired: Vec::new(),
             accept_lost_snapshots: false,
             fence_idle: None,
             wait: false,
@@ -102,6 +109,17 @@ impl PruneOptions {
         self
     }
 
+    /// Packs are merged that are smaller than three quarters of what new ones are made to reach.
+    pub fn repack_small(self) -> Self {
+        self.repack_smaller_than_bytes(u64::MAX)
+    }
+
+    /// As if these snapshots were forgotten and their window over; for a dry run alone.
+    pub fn assume_expired(mut self, snapshots: impl IntoIterator<Item = SnapshotId>) -> Self {
+        self.assume_expired.extend(snapshots);
+        self
+    }
+
     /// Writers that were silent for so long are not waited for.
     pub fn fence_idle(mut self, idle: Duration) -> Self {
         self.fence_idle = Some(idle);
@@ -120,12 +138,14 @@ impl PruneOptions {
         self
     }
 
-    fn policy(&self) -> Policy {
+    /// `targets`: what new packs of data and of metadata are made to reach, in bytes.
+    fn policy(&self, targets: [u64; 2]) -> Policy {
+        let small = self.repack_smaller_than_bytes.unwrap_or(0);
         Policy {
             max_unused: self.max_unused,
             max_repack_bytes: self.max_repack_bytes,
             repack_meta_only: self.repack_meta_only,
-            repack_smaller_than_bytes: self.repack_smaller_than_bytes,
+            repack_smaller_than_bytes: targets.map(|target| small.min(target / 4 * 3)),
         }
     }
 }
@@ -138,6 +158,22 @@ pub struct PruneReport {
     pub packs: u64,
     /// Their bytes.
     pub packs_bytes: u64,
+    /// Packs of which everything is needed.
+    pub used_packs: u64,
+    /// Of all packs, what is needed.
+    pub used_bytes: u64,
+    /// Places of chunks: one that is stored twice has two.
+    pub places: u64,
+    /// Those that are needed; of each chunk one.
+    pub used_places: u64,
+    /// Further places of chunks that are needed.
+    pub duplicate_places: u64,
+    /// Places in packs of which nothing is needed.
+    pub unused_packs_places: u64,
+    /// Places in packs out of which the rest is moved.
+    pub repack_places: u64,
+    /// Those of them that are needed, and move.
+    pub repack_used_places: u64,
     /// Packs of which nothing is needed.
     pub unused_packs: u64,
     /// Their bytes.
@@ -162,6 +198,12 @@ pub struct PruneReport {
     pub retained_packs: u64,
     /// Forgotten snapshots whose window was over.
     pub expired_snapshots: Vec<SnapshotId>,
+    /// Forgotten snapshots that can still be brought back, and so keep their data.
+    pub held_snapshots: u64,
+    /// What they alone keep.
+    pub held_bytes: u64,
+    /// When the window of the last of them is over, in milliseconds since 1970; 0 if there are none.
+    pub held_until_ms: u64,
     /// Writers at work: what is marked is deleted by the next prune after they ended. Empty: nothing was left to do.
     pub waiting_for: Vec<Writer>,
     /// Writers whose name was taken, since they are dead or silent.
@@ -170,6 +212,8 @@ pub struct PruneReport {
     pub continued: bool,
     /// Chunks that snapshots refer to and that are stored nowhere. They stop nothing; `check` names whose they are.
     pub lost_chunks: u64,
+    /// The place was too full to move anything: only what needed no moving was deleted.
+    pub no_room_to_move: bool,
     /// What could not be read, and so stays.
     pub problems: Vec<String>,
 }
@@ -184,6 +228,8 @@ pub struct Writer {
     pub host: String,
     /// The process it said it is.
     pub process: u32,
+    /// When it began, by its own clock, in milliseconds since 1970.
+    pub started_ms: u64,
 }
 
 impl Repository {
@@ -213,6 +259,9 @@ impl Repository {
             return Err(Error::Usage("unused room is between 0 and 100 per cent".into()));
         }
         refuse_mirror(self.backend().as_ref())?;
+        if !options.assume_expired.is_empty() && !options.dry_run {
+            return Err(Error::Usage("only a dry run may assume that snapshots are gone".into()));
+        }
         pipeline::guarded(|| Pruning::new(self, options, progress)?.run())
     }
 }

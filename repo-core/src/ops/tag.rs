@@ -51,19 +51,19 @@ impl TagOptions {
     }
 
     /// These tags instead of all that a snapshot has; none: no tags.
-    pub fn set(mut self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
+    pub fn set_tags(mut self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.set = Some(tags.into_iter().map(Into::into).collect());
         self
     }
 
     /// One more tag.
-    pub fn add(mut self, tag: impl Into<String>) -> Self {
+    pub fn add_tag(mut self, tag: impl Into<String>) -> Self {
         self.add.push(tag.into());
         self
     }
 
     /// This tag no longer.
-    pub fn remove(mut self, tag: impl Into<String>) -> Self {
+    pub fn remove_tag(mut self, tag: impl Into<String>) -> Self {
         self.remove.push(tag.into());
         self
     }

@@ -57,7 +57,7 @@ impl Sample {
 
 #[test]
 fn the_golden_object_is_what_this_code_makes_and_heals_by() {
-    let pack: Vec<u8> = (0..300_usize).map(|i| if i % 3 == 0 { i * i >> 3 } else { 64 + 7 * i } as u8).collect();
+    let pack: Vec<u8> = (0..300_usize).map(|i| if i % 3 == 0 { i * i / 8 } else { 64 + 7 * i } as u8).collect();
     let golden = vector!("parity");
     assert_eq!(hex::encode(encode_shards(id(&pack), &pack, 64, 3)), hex::encode(&golden));
     assert_eq!(verify(id(&pack), 3, &golden), Ok(()));

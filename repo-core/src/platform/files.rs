@@ -24,6 +24,13 @@ pub trait FileOperations: Send + Sync + fmt::Debug {
     /// Makes and opens an empty file of mode 0600, whatever the umask; `AlreadyExists` if anything has the name.
     fn create_new(&self, path: &Path) -> io::Result<File>;
 
+    /// Makes a file of mode 0600 with `length` bytes that are allocated and mean nothing, if `free` bytes are free before;
+    /// `StorageFull` if not, `AlreadyExists` if anything has the name. Whoever stands in for a file system need not have it:
+    /// nothing that is durable depends on such a file.
+    fn allocate(&self, _path: &Path, _length: u64, _free: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Appends all of `bytes` to a file that `create_new` opened under `path`.
     fn write(&self, path: &Path, file: &mut File, bytes: &[u8]) -> io::Result<()>;
 
@@ -107,6 +114,19 @@ impl FileOperations for SystemFiles {
         let file = File::from(rustix::fs::open(path, flags, Mode::from_raw_mode(FILE_MODE))?);
         set_mode(&file, FILE_MODE)?;
         Ok(file)
+    }
+
+    fn allocate(&self, path: &Path, length: u64, free: u64) -> io::Result<()> {
+        let place = rustix::fs::statvfs(path.parent().unwrap_or(path))?;
+        if place.f_bavail.saturating_mul(place.f_frsize) < free {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let mut file = self.create_new(path)?;
+        let allocated = match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, length) {
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => fill(&mut file, length),
+            result => result.map_err(io::Error::from),
+        };
+        allocated.inspect_err(|_| drop(self.unlink(path)))
     }
 
     fn write(&self, _path: &Path, file: &mut File, bytes: &[u8]) -> io::Result<()> {
@@ -206,6 +226,20 @@ impl FileOperations for SystemFiles {
         }
         Ok(found)
     }
+}
+
+/// Writes so many bytes that no file system stores in less.
+fn fill(file: &mut File, length: u64) -> io::Result<()> {
+    let mut output = blake3::Hasher::new().finalize_xof();
+    let mut block = vec![0; 64 << 10];
+    let mut left = length;
+    while left > 0 {
+        let part = &mut block[..left.min(64 << 10) as usize];
+        output.fill(part);
+        file.write_all(part)?;
+        left -= part.len() as u64;
+    }
+    Ok(())
 }
 
 /// Gives what was just made the mode that the umask may have narrowed.

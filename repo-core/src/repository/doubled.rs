@@ -8,13 +8,19 @@ use bytes::Bytes;
 use crate::backend::{Backend, Listed, Prefix, Put, Span};
 use crate::error::{Corruption, Error, Result};
 use crate::id::{Doubled, ObjectName};
+use crate::seal;
 
-/// Writes the first copy, and when that is durable the second. `Exists` is about the first.
+/// Writes the first copy, and when that is durable the second. `Exists` is about the first; its writer may have died
+/// before the second, which is then written with what is there.
 pub fn put(backend: &dyn Backend, name: Doubled, bytes: &Bytes) -> Result<Put> {
     let put = backend.put_new(&name.into(), bytes.clone())?;
-    if put == Put::Created {
-        backend.put_new(&ObjectName::SecondCopy(name), bytes.clone())?;
-    }
+    let first = match &put {
+        Put::Created => bytes,
+        // Damage is not copied: the name would be taken for good.
+        Put::Exists(there) if seal::has_checksum(there) => there,
+        Put::Exists(_) | Put::Unknown => return Ok(put),
+    };
+    backend.put_new(&ObjectName::SecondCopy(name), first.clone())?;
     Ok(put)
 }
 

@@ -82,20 +82,23 @@ impl Repository {
         Ok(false)
     }
 
-    fn inspect(&self, name: Doubled, bytes: &[u8]) -> Result<(), Corruption> {
+    /// Whether these bytes are this object.
+    pub(super) fn inspect(&self, name: Doubled, bytes: &[u8]) -> Result<(), Corruption> {
         let keys = &self.inner.keys;
-        match name {
-            Doubled::Format => Marker::decode(bytes).map(drop),
-            Doubled::KeySlot(_) => KeySlot::decode(bytes).map(drop),
+        let is_this = match name {
+            Doubled::Format => Marker::decode(bytes)?.repository == self.inner.id,
+            Doubled::KeySlot(slot) => KeySlot::decode(bytes)?.slot == slot,
             Doubled::Keyring(generation) => {
-                Keyring::decode(&seal::open_keyring(&self.inner.root_key, generation, bytes)?).map(drop)
+                let keyring = Keyring::decode(&seal::open_keyring(&self.inner.root_key, generation, bytes)?)?;
+                keyring.generation == generation
             }
-            Doubled::Config(_) => {
-                Config::decode(&seal::open_box(keys, Purpose::Config, ObjectType::Config, &name.into(), bytes)?)
-                    .map(drop)
+            Doubled::Config(generation) => {
+                let payload = seal::open_box(keys, Purpose::Config, ObjectType::Config, &name.into(), bytes)?;
+                Config::decode(&payload)?.generation == generation
             }
-            Doubled::Snapshot(id) => gc::open_cell(keys, id, bytes).map(drop),
-        }
+            Doubled::Snapshot(id) => gc::open_cell(keys, id, bytes).map(|_| true)?,
+        };
+        if is_this { Ok(()) } else { Err(Corruption::Malformed("object: it is another's")) }
     }
 
     /// Reads a session.

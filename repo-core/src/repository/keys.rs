@@ -6,7 +6,7 @@
 use zeroize::Zeroizing;
 
 use super::{KeyInfo, KeyKind, Repository, doubled};
-use crate::backend::{Backend, Put};
+use crate::backend::{Backend, Prefix, Put};
 use crate::crypto::{self, PasswordCost, Secret};
 use crate::error::{Corruption, Error, Result};
 use crate::format::key_slot::{Derivation, KeySlot};
@@ -146,7 +146,7 @@ impl Repository {
     }
 
     fn has_slot_object(&self, slot: SlotId) -> Result<bool> {
-        let names = doubled::list(self.inner.backend.as_ref(), crate::backend::Prefix::KeySlots)?;
+        let names = doubled::list(self.inner.backend.as_ref(), Prefix::KeySlots)?;
         Ok(names.contains(&Doubled::KeySlot(slot)))
     }
 
@@ -244,10 +244,31 @@ impl Repository {
         Ok(self.key_info(&entry))
     }
 
+    /// Whether this handle's keys are still those of the repository: asked by every writer after it was registered.
+    ///
+    /// # Errors
+    /// [`Error::Revoked`] if the keys were rotated and this secret opens none of them; [`Error::Usage`] if there is a new
+    /// epoch of keys that this handle was opened before.
+    pub(crate) fn check_generations(&self) -> Result<()> {
+        let newest = doubled::list(self.inner.backend.as_ref(), Prefix::Keyrings)?.into_iter().next_back();
+        match newest {
+            Some(Doubled::Keyring(generation)) if generation > self.inner.keyring_generation => {
+                let (keyring, _) = self.keyring()?;
+                let epoch = keyring.epochs.last().map_or(0, |epoch| epoch.epoch);
+                if epoch != self.inner.keys.newest_epoch() {
+                    let problem = "the keys were rotated since this repository was opened; open it again";
+                    return Err(Error::Usage(problem.into()));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The newest keyring and the digest of its object.
     fn keyring(&self) -> Result<(Keyring, [u8; 32])> {
         let backend = self.inner.backend.as_ref();
-        let names = doubled::list(backend, crate::backend::Prefix::Keyrings)?;
+        let names = doubled::list(backend, Prefix::Keyrings)?;
         let Some(Doubled::Keyring(generation)) = names.last().copied() else {
             return Err(Corruption::Missing.of(ObjectName::Keyring(1)));
         };

@@ -85,6 +85,15 @@ impl Repository {
         Ok(Snapshot { record: session.publish(&tree, record)? })
     }
 
+    /// Whether a writer that was registered before `view` was loaded may rely on all that is below `root`.
+    ///
+    /// # Errors
+    /// [`Error::ChunkLost`] for the first chunk that it may not rely on.
+    pub(crate) fn require(&self, store: &Store, root: &ChunkId, progress: &dyn Progress) -> Result<()> {
+        let view = store.view();
+        tree::references(store, root, &mut Seen::new(&view, progress))
+    }
+
     fn nothing_to_seal(&self) -> WriterOptions {
         let config = self.config();
         WriterOptions {

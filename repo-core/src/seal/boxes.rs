@@ -57,7 +57,7 @@ pub fn open_keyring(root_key: &[u8; 32], generation: u64, bytes: &[u8]) -> Resul
     open_under(|header| keyring_object(root_key, header), ObjectType::Keyring, &name, bytes)
 }
 
-/// Whether a small object's trailing checksum is right. Needs no key.
+/// Whether a small object's trailing checksum is right; the marker and key slots end in one too. Needs no key.
 pub fn has_checksum(bytes: &[u8]) -> bool {
     bytes.split_last_chunk::<CHECKSUM_LENGTH>().is_some_and(|(content, checksum)| blake3::hash(content) == *checksum)
 }

@@ -299,6 +299,9 @@ pub struct PackKeys {
 }
 
 impl PackKeys {
+    /// How many of a pack's first bytes they are made of.
+    pub const FIRST_BYTES: u32 = HEADER_LENGTH as u32;
+
     /// From a pack's first bytes; the header's type must be that of `kind`.
     pub fn open(keys: &Keys, kind: PackKind, first_bytes: &[u8]) -> Result<Self, Corruption> {
         let (purpose, object_type) = purpose_and_type(kind);

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::backend::{Backend, Listed, Prefix, Put, Span};
 use crate::crypto::Keys;
 use crate::error::{Corruption, Error, Result};
-use crate::format::gc::{Done, Mark, Tombstone};
+use crate::format::gc::{Damaged, Done, Mark, Tombstone};
 use crate::format::header::{HEADER_LENGTH, Header, ObjectType};
 use crate::format::keyring::Purpose;
 use crate::format::snapshot::SnapshotRecord;
@@ -120,6 +120,14 @@ fn step_type(stage: GcStage) -> (Purpose, ObjectType) {
         GcStage::Plan => (Purpose::GcPlan, ObjectType::Plan),
         GcStage::Done => (Purpose::GcMark, ObjectType::Done),
     }
+}
+
+/// Seals a damage record: its name, and its bytes.
+pub fn seal_damage_record(keys: &Keys, number: u16, record: &Damaged) -> Result<(ObjectName, Bytes)> {
+    let name = ObjectName::Damaged(record.pack, number);
+    let writer = record.pack.0.first_chunk::<16>().expect("a name has 32 bytes");
+    let bytes = seal::seal_box(keys, Purpose::GcMark, ObjectType::Damaged, &name, writer, &record.encode())?;
+    Ok((name, bytes.into()))
 }
 
 /// The packs that a writer may not rely on: those of the open mark, and those that an earlier cycle could not delete.

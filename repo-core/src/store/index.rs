@@ -4,6 +4,10 @@
 //! An entry counts only while its pack is listed with its right length (invariant 2), so a stale, lost or lying index
 //! can cost an upload and never a chunk.
 
+mod survey;
+
+pub use survey::ByPack;
+
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -21,6 +25,7 @@ use crate::format::index::{ChunkRow, FrameRow, IndexBlock, PackRow};
 use crate::format::keyring::Purpose;
 use crate::format::pack::{Footer, FrameRecord, TRAILER_LENGTH};
 use crate::id::{ChunkId, ChunkKind, IndexId, ObjectName, PackId, PackKind};
+use crate::mutants::mutant;
 use crate::seal::{self, FramePlace, PackKeys};
 
 /// One place of a chunk, in the numbers of its index.
@@ -91,6 +96,26 @@ pub struct LoadReport {
     pub half_known: HashSet<PackId>,
 }
 
+impl LoadReport {
+    /// The same again.
+    fn copy(&self) -> Self {
+        let errors = self.errors.iter().filter_map(|error| match error {
+            Error::Corrupt { object, problem } => Some(problem.clone().of(*object)),
+            // Whatever else there is ended the loading.
+            _ => None,
+        });
+        Self {
+            errors: errors.collect(),
+            unindexed: self.unindexed.clone(),
+            missing_packs: self.missing_packs.clone(),
+            listed_packs: self.listed_packs.clone(),
+            index_objects: self.index_objects.clone(),
+            foreign: self.foreign.clone(),
+            half_known: self.half_known.clone(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Row {
     id: ChunkId,
@@ -110,7 +135,10 @@ impl Index {
     /// the tables of packs that are not fully indexed. A writer is registered before it loads what it will rely on.
     pub fn load(backend: &dyn Backend, keys: &Keys) -> Result<Self> {
         // First: a pack that is condemned after this was listed cannot be deleted before its cycle has seen this writer.
-        let mut index = Self { condemned: gc::condemned(backend, keys)?, ..Self::default() };
+        let mut index = Self::default();
+        if !mutant!("marks are read after the index") {
+            index.read_condemned(backend, keys)?;
+        }
         index.read_damage_records(backend, keys)?;
         let mut names = Vec::new();
         let foreign = &mut index.report.foreign;
@@ -131,7 +159,17 @@ impl Index {
             index.read_object(backend, keys, id, &mut loading)?;
         }
         index.adopt(backend, keys, &mut loading)?;
+        if mutant!("marks are read after the index") {
+            index.read_condemned(backend, keys)?;
+        }
         Ok(index)
+    }
+
+    fn read_condemned(&mut self, backend: &dyn Backend, keys: &Keys) -> Result<()> {
+        if !mutant!("marks are ignored") {
+            self.condemned = gc::condemned(backend, keys)?;
+        }
+        Ok(())
     }
 
     /// The packs that are there, with their sizes.
@@ -240,6 +278,8 @@ impl Index {
         let object = ObjectName::Pack(row.kind, row.id);
         let number = match self.report.listed_packs.get(&row.id) {
             Some((kind, size)) if *kind == row.kind && *size == u64::from(row.length) => Some(self.add_pack(*row)),
+            // What is written off is expected to be damaged.
+            Some(_) if self.is_written_off(&row.id) => None,
             Some(_) => {
                 self.report.errors.push(Corruption::Truncated.of(object));
                 None
@@ -282,11 +322,52 @@ impl Index {
                 Err(error @ Error::Backend(_)) => return Err(error),
                 Err(error) => {
                     self.report.half_known.insert(id);
-                    self.report.errors.push(error);
+                    // What is written off is expected to be damaged.
+                    if !self.is_written_off(&id) {
+                        self.report.errors.push(error);
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    /// This index as the packs' own tables have it: what index objects say counts only for packs without a table that can be
+    /// read. Slow: it asks every pack.
+    pub fn ask_tables(&self, backend: &dyn Backend, keys: &Keys) -> Result<Self> {
+        let (condemned, damaged, report) = (self.condemned.clone(), self.damaged.clone(), self.report.copy());
+        let mut asked = Self { condemned, damaged, report, ..Self::default() };
+        let mut loading = Loading::default();
+        let mut silent = HashSet::new();
+        let mut listed: Vec<_> = self.report.listed_packs.iter().collect();
+        // One order whatever the hash map's, so that a run can be told and repeated.
+        listed.sort_unstable();
+        for (id, (kind, size)) in listed {
+            match read_footer(backend, keys, *kind, id, *size) {
+                Ok(footer) => asked.add_footer(*kind, *id, *size, &footer, &mut loading),
+                Err(Error::Backend(error)) if !error.is_damage() => return Err(error.into()),
+                Err(_) => _ = silent.insert(*id),
+            }
+        }
+        let (mut packs, mut numbers) = (HashMap::new(), HashMap::new());
+        for entry in &self.entries {
+            let (pack, place) = self.frames[entry.frame as usize];
+            let row = self.packs[pack as usize];
+            if !silent.contains(&row.id) {
+                continue;
+            }
+            let frame = match numbers.get(&entry.frame) {
+                Some(frame) => *frame,
+                None => {
+                    let pack = *packs.entry(row.id).or_insert_with(|| asked.add_pack(row));
+                    let frame = asked.frame_number(pack, place, &mut loading);
+                    numbers.insert(entry.frame, frame);
+                    frame
+                }
+            };
+            asked.insert(Row { frame, ..*entry });
+        }
+        Ok(asked)
     }
 
     fn add_footer(&mut self, kind: PackKind, id: PackId, size: u64, footer: &Footer, loading: &mut Loading) {
@@ -388,6 +469,16 @@ impl Index {
             })
     }
 
+    /// Whether everything that has a place may be relied on.
+    pub fn is_reliable(&self) -> bool {
+        self.distrusted().is_empty() && self.damaged.is_empty() && self.condemned == Condemned::Nothing
+    }
+
+    /// Whether a pack is recorded to hold nothing any more.
+    pub fn is_written_off(&self, pack: &PackId) -> bool {
+        self.damaged.get(pack).is_some_and(HashSet::is_empty)
+    }
+
     /// Whether a pack is recorded to hold this chunk no longer.
     pub fn has_lost(&self, pack: &PackId, id: &ChunkId) -> bool {
         self.damaged.get(pack).is_some_and(|lost| lost.is_empty() || lost.contains(id))
@@ -460,13 +551,6 @@ impl Index {
         Place { pack: row.id, pack_kind: row.kind, frame, offset: entry.offset, length: entry.length }
     }
 
-    /// The pack that holds the first place of every chunk, for checks: calls `each` with id, kind and place.
-    pub fn each(&self, mut each: impl FnMut(ChunkKind, &ChunkId, Place)) {
-        for entry in &self.entries {
-            each(entry.kind, &entry.id, self.place(entry));
-        }
-    }
-
     /// The packs that are listed and known, by number.
     pub fn packs(&self) -> &[PackRow] {
         &self.packs
@@ -475,6 +559,14 @@ impl Index {
     /// The frames of those packs, each with its pack's number.
     pub fn frames(&self) -> &[(u32, FramePlace)] {
         &self.frames
+    }
+
+    /// Every place of every chunk, in words: for tests.
+    #[cfg(feature = "internals")]
+    pub fn each(&self, mut each: impl FnMut(ChunkKind, &ChunkId, Place)) {
+        for entry in &self.entries {
+            each(entry.kind, &entry.id, self.place(entry));
+        }
     }
 
     /// Every place of every chunk.
@@ -487,7 +579,7 @@ impl Index {
 
     /// The numbers of the frames that hold a chunk.
     pub fn frames_of(&self, kind: ChunkKind, id: &ChunkId) -> Vec<u32> {
-        let Some(first) = self.position(kind, id) else { return Vec::new() };
+        let Some(first) = self.number(kind, id) else { return Vec::new() };
         let more = self.duplicates.get(&first).map_or(&[][..], Vec::as_slice);
         std::iter::once(&first).chain(more).map(|position| self.entries[*position as usize].frame).collect()
     }
@@ -499,7 +591,7 @@ impl Index {
 
     /// Adds a chunk to a set of this index's; whether it was not in it, and `None` if it is stored nowhere.
     pub fn insert_into(&self, set: &mut ChunkSet, kind: ChunkKind, id: &ChunkId) -> Option<bool> {
-        let position = self.position(kind, id)? as usize;
+        let position = self.number(kind, id)? as usize;
         let (word, bit) = (position / 64, 1 << (position % 64));
         let is_new = set.bits[word] & bit == 0;
         set.bits[word] |= bit;
@@ -508,12 +600,7 @@ impl Index {
 
     /// Whether a chunk is in a set of this index's.
     pub fn is_in(&self, set: &ChunkSet, kind: ChunkKind, id: &ChunkId) -> bool {
-        self.position(kind, id).is_some_and(|position| set.bits[position as usize / 64] & 1 << (position % 64) != 0)
-    }
-
-    /// The position of a chunk's first place.
-    fn position(&self, kind: ChunkKind, id: &ChunkId) -> Option<u32> {
-        self.table.find(hash(id), |other| same(&self.entries[*other as usize], kind, id)).copied()
+        self.number(kind, id).is_some_and(|position| set.bits[position as usize / 64] & 1 << (position % 64) != 0)
     }
 
     /// Chunks with a place.

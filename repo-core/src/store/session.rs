@@ -2,13 +2,14 @@
 //!
 //! Order of writes (invariants 1 and 2): session, packs, index, snapshot; each durable before the next.
 
-use std::sync::Arc;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
 use super::gc::{self, Cell};
 use super::writer::DurableTree;
-use crate::backend::{Backend, Put, Span};
+use crate::backend::{Backend, Listed, Prefix, Put, Span};
 use crate::crypto::{self, Keys};
 use crate::error::{BackendError, BackendErrorKind, Error, Result};
 use crate::format::header::ObjectType;
@@ -17,6 +18,7 @@ use crate::format::session;
 use crate::format::snapshot::SnapshotRecord;
 use crate::id::{Doubled, ObjectName, SnapshotId};
 use crate::mutants::mutant;
+use crate::pipeline::lock;
 use crate::platform::host;
 use crate::seal;
 
@@ -30,6 +32,8 @@ pub enum SessionKind {
     Copy = 1,
     /// A snapshot under another name: retagged, pinned, brought back.
     Retag = 2,
+    /// Chunks of damaged packs are stored again; no snapshot follows.
+    Adopt = 3,
 }
 
 /// A registered writer. Dropped without [`publish`](Self::publish), it is removed if the store still answers.
@@ -101,6 +105,10 @@ impl Session {
         let lost = match self.backend.put_new(name, bytes.clone()) {
             Ok(Put::Created) => return Ok(()),
             Ok(Put::Exists(there)) if there == *bytes => return Ok(()),
+            Ok(Put::Exists(_)) if mutant!("a fence is written over") => {
+                self.backend.remove(name)?;
+                return self.backend.put_new(name, bytes.clone()).map(drop).map_err(Error::from);
+            }
             Ok(Put::Exists(_)) => return Err(Error::Fenced),
             // Nothing was written, and the place said so.
             Err(error) if matches!(error.kind, BackendErrorKind::Full | BackendErrorKind::Denied) => {
@@ -140,6 +148,18 @@ impl Session {
 
     /// A session left behind costs a note in `check`, and a fence when space is reclaimed.
     fn remove_session(&self) {
+        let mut renewals = Vec::new();
+        let _ = self.backend.list(Prefix::Sessions, &mut |listed| {
+            if let Listed::Object { name: name @ ObjectName::Renewal(id, _), .. } = listed
+                && id == self.id
+            {
+                renewals.push(name);
+            }
+            ControlFlow::Continue(())
+        });
+        for name in renewals {
+            let _ = self.backend.remove(&name);
+        }
         let _ = self.backend.remove(&ObjectName::Session(self.id));
     }
 }
@@ -161,6 +181,56 @@ fn readable(payload: &[u8]) -> Result<()> {
     SnapshotRecord::decode(payload)
         .map(drop)
         .map_err(|problem| Error::Usage(format!("such a snapshot could not be read back: {problem}")))
+}
+
+/// How often a session says that it lives: six times in a lease.
+const RENEW_AFTER_NS: i64 = 12 * 3600 * 1_000_000_000;
+
+/// Says again and again that a session lives, as long as its run goes on. Others decide by it how soon to give the run up,
+/// and by nothing else: losing a sign, or sending one too many, costs no data.
+#[derive(Debug)]
+pub struct SignsOfLife {
+    session: SnapshotId,
+    last_ns: Mutex<(i64, u16)>,
+}
+
+impl SignsOfLife {
+    /// The first sign is the session itself.
+    pub fn new(session: SnapshotId) -> Self {
+        Self { session, last_ns: Mutex::new((host::now_ns(), 0)) }
+    }
+
+    /// Gives a sign if it is time to.
+    pub fn give(&self, backend: &dyn Backend, keys: &Keys) {
+        let now_ns = host::now_ns();
+        let number = {
+            let mut last = lock(&self.last_ns);
+            if now_ns.saturating_sub(last.0) < RENEW_AFTER_NS {
+                return;
+            }
+            last.0 = now_ns;
+            last.1 = last.1.wrapping_add(1);
+            last.1
+        };
+        let name = ObjectName::Renewal(self.session, number);
+        let writer = &self.session.0;
+        // Its time is the message; what it says is who wrote it.
+        let record = session::Session {
+            id: self.session,
+            kind: SessionKind::Backup as u8,
+            started_ms: now_ns.max(0) as u64 / 1_000_000,
+            lease_s: LEASE_S,
+            host: host::host_name(),
+            boot: host::boot_id(),
+            process: host::process_id(),
+            program: String::new(),
+            extensions: Vec::new(),
+        };
+        let sealed = seal::seal_box(keys, Purpose::Session, ObjectType::Session, &name, writer, &record.encode());
+        if let Ok(bytes) = sealed {
+            let _ = backend.put_new(&name, bytes.into());
+        }
+    }
 }
 
 impl Drop for Session {

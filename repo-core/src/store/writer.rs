@@ -10,12 +10,13 @@ use hashbrown::HashTable;
 
 use super::Store;
 use super::index::{Index, hash, pack_row};
-use crate::backend::Put;
+use super::session::SignsOfLife;
+use crate::backend::{Put, Span};
 use crate::crypto;
 use crate::error::{Error, Result};
 use crate::format::INDEX_BLOCK_BYTES_MAX;
 use crate::format::index::{ChunkRow, FrameRow, IndexBlock, PackRow};
-use crate::format::pack::{Codec, Footer};
+use crate::format::pack::{ChunkRecord, Codec, Footer, FrameRecord};
 use crate::format::snapshot::Root;
 use crate::frame::FrameCodec;
 use crate::id::{ChunkId, ChunkKind, ObjectName, PackId, PackKind, SnapshotId};
@@ -63,17 +64,20 @@ pub struct Stored {
     pub meta_bytes: u64,
 }
 
+/// A look at the clock costs a little: every so many calls are enough.
+const CALLS_A_LOOK: u32 = 256;
 /// Chunks a block of an index object: their rows stay below 1 MiB.
 pub(super) const BLOCK_CHUNKS: usize = 16 << 10;
 /// Chunks a frame, however small they are: its rows must fit into one block of the index.
 const FRAME_CHUNKS_MAX: usize = BLOCK_CHUNKS;
 /// An index object is written when this many chunks wait for one.
-const INDEX_OBJECT_CHUNKS: usize = 64 << 10;
+pub(super) const INDEX_OBJECT_CHUNKS: usize = 64 << 10;
 
 /// The sealing threads' common ground. Outlives them; [`finish`](Self::finish) is called when they have ended.
 pub struct Sealing<'s> {
     store: &'s Store,
     session: SnapshotId,
+    signs: SignsOfLife,
     options: WriterOptions,
     /// Objects made so far: part of every salt.
     objects: AtomicU64,
@@ -130,6 +134,7 @@ impl<'s> Sealing<'s> {
             frames: Pool::new(options.frame_target_bytes / 4 * 5),
             store,
             session,
+            signs: SignsOfLife::new(session),
             options,
             objects: AtomicU64::new(0),
             meta: Mutex::new(None),
@@ -151,7 +156,7 @@ impl<'s> Sealing<'s> {
             scope.spawn("seal", move || self.seal_frames(&todo, &uploads))?;
         }
         scope.spawn("upload", move || self.upload(&sealed))?;
-        Ok(Writer { sealing: self, jobs, open: Default::default(), new: NewChunks::default() })
+        Ok(Writer { sealing: self, jobs, open: Default::default(), new: NewChunks::default(), calls: 0 })
     }
 
     fn seal_frames(&self, jobs: &Receiver<FrameJob>, uploads: &Sender<SealedPack>) {
@@ -194,7 +199,7 @@ impl<'s> Sealing<'s> {
                 Put::Created | Put::Exists(_) => {}
                 Put::Unknown => return Err(lost_answer("a pack")),
             }
-            self.put_parity(&pack)?;
+            self.put_parity(pack.id, &pack.bytes)?;
         }
         // A backend that keeps the bytes keeps the buffer.
         if let Ok(buffer) = pack.bytes.try_into_mut() {
@@ -215,15 +220,38 @@ impl<'s> Sealing<'s> {
     }
 
     /// After its pack and before the index that speaks of it: whoever finds a pack by the index finds its parity.
-    fn put_parity(&self, pack: &SealedPack) -> Result<()> {
-        let shards = parity::shard_count(pack.bytes.len() as u64, self.options.parity_percent);
+    fn put_parity(&self, pack: PackId, bytes: &[u8]) -> Result<()> {
+        let shards = parity::shard_count(bytes.len() as u64, self.options.parity_percent);
         if shards == 0 {
             return Ok(());
         }
-        let name = ObjectName::Parity(pack.id, shards);
-        match self.store.backend().put_new(&name, parity::encode(pack.id, &pack.bytes, shards).into())? {
+        let parity = parity::encode(pack, bytes, shards);
+        match self.store.backend().put_new(&ObjectName::Parity(pack, shards), parity.into())? {
             Put::Created | Put::Exists(_) => Ok(()),
             Put::Unknown => Err(lost_answer("a parity object")),
+        }
+    }
+
+    /// Makes durable what this session will speak of though another wrote it, its parity too. A writer who died between the
+    /// two left a pack without: then it is read, and if it is what its name says, given what it lacks.
+    fn adopt(&self, row: &PackRow) -> Result<()> {
+        let backend = self.store.backend();
+        let name = ObjectName::Pack(row.kind, row.id);
+        // It was listed, but its writer may have died before its name was durable (invariant 2).
+        backend.make_durable(&name)?;
+        let shards = parity::shard_count(row.length.into(), self.options.parity_percent);
+        let parity = ObjectName::Parity(row.id, shards);
+        if shards == 0 {
+            return Ok(());
+        }
+        match backend.get(&parity, Span::Range { offset: 0, length: 1 }) {
+            Ok(_) => Ok(backend.make_durable(&parity)?),
+            Err(error) if error.is_absent() => match backend.get(&name, Span::All) {
+                Ok(bytes) if seal::has_name(&bytes, &row.id.0) => self.put_parity(row.id, &bytes),
+                // Damaged, or gone since it was listed: there is none to be made, and a check says so.
+                _ => Ok(()),
+            },
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -232,7 +260,7 @@ impl<'s> Sealing<'s> {
         if rows.is_empty() || self.options.dry_run {
             return Ok(());
         }
-        let blocks = index_blocks(&rows);
+        let blocks = index_blocks(rows.iter().map(|(row, footer)| (*row, frames_of(footer))));
         let (id, bytes) = seal::seal_index(self.store.keys(), self.session, self.next_object(), &blocks)?;
         match self.store.backend().put_new(&ObjectName::Index(id), bytes)? {
             Put::Created | Put::Exists(_) => Ok(()),
@@ -277,8 +305,7 @@ impl<'s> Sealing<'s> {
         let unindexed = || view.report().unindexed.iter().filter(|(row, _)| !view.is_condemned(&row.id));
         if !self.options.dry_run {
             for (row, _) in unindexed() {
-                // It was listed, but its writer may have died before its name was durable (invariant 2).
-                self.store.backend().make_durable(&ObjectName::Pack(row.kind, row.id))?;
+                self.adopt(row)?;
             }
         }
         rows.extend(unindexed().cloned());
@@ -394,6 +421,7 @@ pub struct Writer<'scope, 's> {
     jobs: Sender<FrameJob>,
     open: [Frame; 3],
     new: NewChunks,
+    calls: u32,
 }
 
 impl fmt::Debug for Writer<'_, '_> {
@@ -442,6 +470,14 @@ impl Writer<'_, '_> {
         frame.chunks.push((id, kind, bytes.len() as u32));
         let is_full = frame.raw.len() >= target || frame.chunks.len() >= FRAME_CHUNKS_MAX;
         if is_full { self.close(lane).map(|()| true) } else { Ok(true) }
+    }
+
+    /// Says that this run lives, now and then: called often, also while nothing new is found.
+    pub fn keep_alive(&mut self) {
+        self.calls = self.calls.wrapping_add(1);
+        if self.calls.is_multiple_of(CALLS_A_LOOK) && !self.sealing.options.dry_run {
+            self.sealing.signs.give(self.sealing.store.backend().as_ref(), self.sealing.store.keys());
+        }
     }
 
     /// Sends what is open on its way, and lets the threads end.
@@ -502,18 +538,36 @@ impl NewChunks {
 }
 
 /// What may be there and may not counts as not there; a second run finds it if it is.
-fn lost_answer(what: &str) -> Error {
+pub(super) fn lost_answer(what: &str) -> Error {
     Error::Usage(format!("the store lost its answer to {what}; run the command again"))
 }
 
+/// A frame of a pack with its chunks, as it stands in the index.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FrameRows<'f> {
+    pub ordinal: u32,
+    pub record: FrameRecord,
+    pub chunks: &'f [ChunkRecord],
+}
+
+/// All frames of a pack's table.
+pub(super) fn frames_of(footer: &Footer) -> impl Iterator<Item = FrameRows<'_>> {
+    footer.frames.iter().enumerate().map(|(ordinal, record)| FrameRows {
+        ordinal: ordinal as u32,
+        record: *record,
+        chunks: footer.chunks_of(ordinal),
+    })
+}
+
 /// The rows of these packs, in blocks that stand alone.
-fn index_blocks(rows: &[(PackRow, Footer)]) -> Vec<IndexBlock> {
+pub(super) fn index_blocks<'f, F: Iterator<Item = FrameRows<'f>>>(
+    packs: impl Iterator<Item = (PackRow, F)>,
+) -> Vec<IndexBlock> {
     let mut blocks = Vec::new();
     let mut block = IndexBlock::default();
-    for (pack, footer) in rows {
+    for (pack, frames) in packs {
         let mut pack_number = None;
-        for (ordinal, record) in footer.frames.iter().enumerate() {
-            let chunks = footer.chunks_of(ordinal);
+        for FrameRows { ordinal, record, chunks } in frames {
             // With one more pack, this frame and its chunks: a block over its limit could not be sealed.
             let length =
                 IndexBlock::length(block.packs.len() + 1, block.frames.len() + 1, block.chunks.len() + chunks.len());
@@ -523,13 +577,13 @@ fn index_blocks(rows: &[(PackRow, Footer)]) -> Vec<IndexBlock> {
                 pack_number = None;
             }
             let number = *pack_number.get_or_insert_with(|| {
-                block.packs.push(*pack);
+                block.packs.push(pack);
                 (block.packs.len() - 1) as u16
             });
             let frame = block.frames.len() as u16;
             block.frames.push(FrameRow {
                 pack: number,
-                ordinal: ordinal as u32,
+                ordinal,
                 offset: record.offset,
                 stored_length: record.stored_length,
                 raw_length: record.raw_length,

@@ -127,6 +127,9 @@ pub struct Extents<'s> {
     position: u64,
     /// Extents that end at or before this are skipped.
     from: u64,
+    /// Errors after which it still goes on with what comes behind them.
+    failures_left: u32,
+    met: Vec<ChunkId>,
 }
 
 /// Reads a file's extents from `offset` on: the first one yielded is that which holds `offset`, with the
@@ -138,10 +141,25 @@ pub fn extents<'s>(store: &'s Store, content: &Content, offset: u64) -> Extents<
         Content::List { root, depth, .. } => pending.push((*depth, 0, None, *root)),
         _ => {}
     }
-    Extents { store, pending, leaf: leaf.into_iter(), position: 0, from: offset }
+    let leaf = leaf.into_iter();
+    Extents { store, pending, leaf, position: 0, from: offset, failures_left: 0, met: Vec::new() }
 }
 
+/// A list of which more nodes than this cannot be read is given up: a hostile one may have any number.
+const FAILURES_MAX: u32 = 1000;
+
 impl Extents<'_> {
+    /// Goes on behind a node of the list that cannot be read.
+    pub fn going_on(mut self) -> Self {
+        self.failures_left = FAILURES_MAX;
+        self
+    }
+
+    /// The names of the list's nodes that were met since this was last asked.
+    pub fn take_met(&mut self) -> Vec<ChunkId> {
+        std::mem::take(&mut self.met)
+    }
+
     fn advance(&mut self) -> Result<Option<(u64, Extent)>> {
         loop {
             if let Some(extent) = self.leaf.next() {
@@ -155,6 +173,9 @@ impl Extents<'_> {
             let Some((level, position, length, id)) = self.pending.pop() else { return Ok(None) };
             if length.is_some_and(|length| position.saturating_add(length) <= self.from) {
                 continue;
+            }
+            if self.failures_left > 0 {
+                self.met.push(id);
             }
             self.enter(level, position, length, &id)?;
         }
@@ -200,6 +221,9 @@ impl Iterator for Extents<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         let next = self.advance();
         if next.is_err() {
+            self.failures_left = self.failures_left.saturating_sub(1);
+        }
+        if next.is_err() && self.failures_left == 0 {
             self.pending.clear();
             self.leaf = Vec::new().into_iter();
         }

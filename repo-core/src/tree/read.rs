@@ -19,6 +19,14 @@ pub struct Nodes<'s> {
     last_name: Option<Vec<u8>>,
     /// Entries may not exceed what the parent's record says of this directory.
     entries_left: u64,
+    survey: Option<Survey>,
+}
+
+/// What a check wants to know of a directory beyond its entries.
+#[derive(Debug, Default)]
+struct Survey {
+    met: Vec<ChunkId>,
+    lost: Option<Child>,
 }
 
 /// Reads a directory. `None`: empty.
@@ -30,10 +38,48 @@ pub fn nodes<'s>(store: &'s Store, directory: Option<&Subtree>) -> Nodes<'s> {
         leaf: Vec::new().into_iter(),
         last_name: None,
         entries_left: directory.map_or(0, |subtree| subtree.entries),
+        survey: None,
     }
 }
 
 impl Nodes<'_> {
+    /// Goes on behind a node that cannot be read, with what comes after all that lies below it. What contradicts itself
+    /// ends a directory still: there is no order to rely on.
+    pub fn going_on(mut self) -> Self {
+        self.survey = Some(Survey::default());
+        self
+    }
+
+    /// The part of the directory that the last error hid, where it goes on after it.
+    pub fn lost(&self) -> Option<&Child> {
+        self.survey.as_ref()?.lost.as_ref()
+    }
+
+    /// What is still to come: a name that it comes after, and how many entries it should be.
+    pub fn rest(&self) -> (Vec<u8>, u64) {
+        (self.last_name.clone().unwrap_or_default(), self.entries_left)
+    }
+
+    /// The names of the directory's own nodes that were met since this was last asked, where it goes on after errors.
+    pub fn take_met(&mut self) -> Vec<ChunkId> {
+        self.survey.as_mut().map(|survey| std::mem::take(&mut survey.met)).unwrap_or_default()
+    }
+
+    /// Counts what lies below a node that cannot be read as passed. `false`: it is not where it should be, or more than
+    /// there should be, so the way ends here.
+    fn pass(&mut self, child: Child) -> bool {
+        let Some(survey) = &mut self.survey else { return false };
+        let ascends = self.last_name.as_ref().is_none_or(|last| *last < child.first_name);
+        let Some(entries_left) = self.entries_left.checked_sub(child.subtree.entries).filter(|_| ascends) else {
+            return false;
+        };
+        // Nodes shared many times over would be passed as often, if their names did not have to ascend too.
+        self.last_name = Some(child.first_name.clone());
+        self.entries_left = entries_left;
+        survey.lost = Some(child);
+        true
+    }
+
     fn advance(&mut self) -> Result<Option<Node>> {
         loop {
             if let Some(node) = self.leaf.next() {
@@ -46,9 +92,18 @@ impl Nodes<'_> {
                 return Ok(Some(node));
             }
             let Some((level, child)) = self.pending.pop() else { return Ok(None) };
-            match load(self.store, &child.subtree.root, level)? {
-                TreeNode::Leaf(nodes) => self.leaf = nodes.into_iter(),
-                TreeNode::Branch { level, children } => {
+            if let Some(survey) = &mut self.survey {
+                survey.met.push(child.subtree.root);
+            }
+            match load(self.store, &child.subtree.root, level) {
+                Ok(TreeNode::Leaf(nodes)) => self.leaf = nodes.into_iter(),
+                Err(error) => {
+                    if !self.pass(child) {
+                        self.pending.clear();
+                    }
+                    return Err(error);
+                }
+                Ok(TreeNode::Branch { level, children }) => {
                     let below = Some(level - 1);
                     self.pending.extend(children.into_iter().rev().map(|child| (below, child)));
                 }
@@ -61,8 +116,11 @@ impl Iterator for Nodes<'_> {
     type Item = Result<Node>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(survey) = &mut self.survey {
+            survey.lost = None;
+        }
         let next = self.advance();
-        if next.is_err() {
+        if next.is_err() && self.lost().is_none() {
             // A damaged directory is reported once; what is behind the damage has no order to rely on.
             self.pending.clear();
             self.leaf = Vec::new().into_iter();

@@ -70,8 +70,7 @@ fn round_trip(source: &Path, room: &Path) -> Result<bool, Box<dyn Error>> {
     ));
 
     let clock = Clock::start("check");
-    let mut every_byte = CheckOptions::default();
-    every_byte.read_data = true;
+    let every_byte = CheckOptions::new().read_data();
     let checked = repository.check(&every_byte, &heard)?;
     checked.errors.iter().for_each(|error| println!("         {error}"));
     clock.stop(&format!("{} packs read, {} errors", checked.packs, checked.errors.len()));

@@ -95,7 +95,8 @@ impl Oracle {
                 }
                 Ok(())
             }
-            ObjectName::Snapshot(id) | ObjectName::SecondCopy(Doubled::Snapshot(id)) => {
+            // A second copy publishes nothing that its first did not.
+            ObjectName::Snapshot(id) => {
                 let refs = self.known.lock().expect("the oracle does not panic").snapshot(*id, bytes)?;
                 match refs {
                     Some(refs) => self.publish(*id, refs),
@@ -112,6 +113,11 @@ impl Oracle {
     /// What is lost, in words.
     pub fn removed(&mut self, name: &ObjectName, still: impl Fn(&ObjectName) -> bool) -> Result<(), String> {
         match name {
+            // From here on a snapshot of this id would be shown, and would have to be whole.
+            ObjectName::Forgotten(id) => {
+                self.expired.remove(id);
+                Ok(())
+            }
             ObjectName::Pack(..) => {
                 let chunks = self.known.lock().expect("the oracle does not panic").packs[name].clone();
                 for chunk in chunks.iter() {
@@ -139,6 +145,11 @@ impl Oracle {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Those of the repository.
+    pub fn keys(&self) -> Arc<Keys> {
+        self.known.lock().expect("the oracle does not panic").keys.clone()
     }
 
     /// A part of the state that the objects alone do not tell: what was expired by cycles that are over.

@@ -6,6 +6,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread;
 
+use repo_core::internals::crypto::Keys;
 use repo_core::internals::{store, world};
 use repo_core::{Backend, Bytes, Error, InitOptions, ObjectName, Repository, Result};
 
@@ -60,8 +61,8 @@ pub struct Faults {
     pub crashes: bool,
     /// What a dying process asked for last may be carried out later.
     pub in_flight: bool,
-    /// Answers to writing and removing these objects may be lost, and they may be carried out later.
-    pub lost: fn(&ObjectName) -> bool,
+    /// Answers to these requests, to write or to remove, may be lost, and they may be carried out later.
+    pub lost: fn(&Request) -> bool,
 }
 
 impl fmt::Debug for Faults {
@@ -84,6 +85,8 @@ pub enum Move {
     Process(usize, Fate),
     /// A change that is under way.
     Lands(usize),
+    /// The place refuses no more deletes.
+    RefusalEnds,
     /// All processes have ended.
     End,
 }
@@ -93,7 +96,7 @@ impl Move {
     pub fn process(&self) -> Option<usize> {
         match self {
             Self::Process(process, _) => Some(*process),
-            Self::Lands(_) | Self::End => None,
+            Self::Lands(_) | Self::RefusalEnds | Self::End => None,
         }
     }
 
@@ -226,6 +229,13 @@ impl Start {
         Self { objects, oracle: state.oracle.clone().expect("it was given one"), age: self.age + 1 }
     }
 
+    /// This with damage done to it, of which the oracle knows nothing: it goes by what packs held.
+    pub fn alter(&self, change: impl FnOnce(&Keys, &mut BTreeMap<ObjectName, Bytes>)) -> Self {
+        let mut altered = self.clone();
+        change(&self.oracle.keys(), &mut altered.objects);
+        altered
+    }
+
     /// What is there.
     pub fn objects(&self) -> &BTreeMap<ObjectName, Bytes> {
         &self.objects
@@ -245,6 +255,8 @@ pub struct Scenario {
     pub lists_are_moments: bool,
     /// Packs that the place refuses to remove.
     pub retained: Vec<ObjectName>,
+    /// At some moment it does so no longer.
+    pub refusal_ends: bool,
     /// A rule of the protocol that is broken on purpose.
     pub mutant: Option<&'static str>,
     pub judge: Judge,
@@ -273,6 +285,7 @@ impl Scenario {
             faults: Faults::NONE,
             lists_are_moments: false,
             retained: Vec::new(),
+            refusal_ends: false,
             mutant: None,
             judge: Box::new(End::all_are_done),
         }
@@ -352,6 +365,8 @@ pub struct Touch {
     /// `None`: nothing of the store.
     request: Option<Request>,
     is_fault: bool,
+    /// Commutes with nothing.
+    stands_alone: bool,
 }
 
 fn touch(state: &State, one: Move) -> Touch {
@@ -362,16 +377,16 @@ fn touch(state: &State, one: Move) -> Touch {
                 Standing::Waits(request) if fate != Fate::Dies => Some(request),
                 _ => None,
             };
-            Touch { key: hash(&(process, fate)), process: Some(process), request, is_fault }
+            Touch { key: hash(&(process, fate)), process: Some(process), request, is_fault, stands_alone: false }
         }
         Move::Lands(late) => {
             let request = match &state.late[late] {
                 Late::Put(name, _) => Request::Put(*name),
                 Late::Remove(name) => Request::Remove(*name),
             };
-            Touch { key: hash(&state.late[late]), process: None, request: Some(request), is_fault }
+            Touch { key: hash(&state.late[late]), process: None, request: Some(request), is_fault, stands_alone: false }
         }
-        Move::End => Touch { key: 0, process: None, request: None, is_fault },
+        Move::RefusalEnds | Move::End => Touch { key: 0, process: None, request: None, is_fault, stands_alone: true },
     }
 }
 
@@ -379,6 +394,9 @@ impl Touch {
     /// Whether two moves come to the same in either order, and neither takes the other away.
     pub fn commutes_with(&self, other: &Self) -> bool {
         if self.process.is_some() && self.process == other.process || self.is_fault && other.is_fault {
+            return false;
+        }
+        if self.stands_alone || other.stands_alone {
             return false;
         }
         let asks_of = |one: &Self, of: &Self| match one.request {
@@ -443,7 +461,7 @@ impl Run<'_> {
             }
             let left = self.left();
             let moves = self.moves(&state, left);
-            if moves.iter().all(|one| matches!(one, Move::Lands(_))) {
+            if moves.iter().all(|one| matches!(one, Move::Lands(_) | Move::RefusalEnds)) {
                 return self.finish(state, chooser, left);
             }
             // Who made the last move matters only where switching away from it is counted.
@@ -494,6 +512,7 @@ impl Run<'_> {
         }
         if may_switch {
             moves.extend((0..state.late.len()).map(Move::Lands));
+            moves.extend((self.scenario.refusal_ends && !state.retained.is_empty()).then_some(Move::RefusalEnds));
         }
         if left.1 > 0 {
             for (number, request) in &ready {
@@ -520,17 +539,14 @@ impl Run<'_> {
 
     fn faulty(&self, number: usize, request: Request, moves: &mut Vec<Move>) {
         let faults = &self.scenario.faults;
-        let changed = match request {
-            Request::Put(name) | Request::Remove(name) => Some(name),
-            _ => None,
-        };
-        if changed.is_some_and(|name| (faults.lost)(&name)) {
+        let changed = matches!(request, Request::Put(_) | Request::Remove(_));
+        if changed && (faults.lost)(&request) {
             let fates = [Fate::AnswerLost, Fate::LandsLater, Fate::NeverLands];
             moves.extend(fates.map(|fate| Move::Process(number, fate)));
         }
         if faults.crashes && self.scenario.roles[number].mortal {
             moves.push(Move::Process(number, Fate::Dies));
-            if changed.is_some() && faults.in_flight {
+            if changed && faults.in_flight {
                 moves.push(Move::Process(number, Fate::DiesInFlight));
             }
         }
@@ -549,6 +565,7 @@ impl Run<'_> {
                 self.store.grant(state, number, fate);
             }
             Move::Lands(late) => state.land(late),
+            Move::RefusalEnds => state.retained.clear(),
             Move::End => {}
         }
     }
@@ -567,6 +584,7 @@ impl Run<'_> {
                 Late::Put(name, _) => format!("late: {}", Request::Put(*name)),
                 Late::Remove(name) => format!("late: {}", Request::Remove(*name)),
             },
+            Move::RefusalEnds => "the place refuses no more deletes".to_owned(),
             Move::End => "the end".to_owned(),
         }
     }
@@ -580,7 +598,7 @@ impl Run<'_> {
     ) -> Option<String> {
         chooser.choose(&Situation {
             moves: &[Move::End],
-            touches: vec![Touch { key: 0, process: None, request: None, is_fault: false }],
+            touches: vec![Touch { key: 0, process: None, request: None, is_fault: false, stands_alone: true }],
             state: hash(&(state.print(), "end")),
             left,
             shown: &|_| "the end".to_owned(),

@@ -372,7 +372,7 @@ impl State {
             (process.dead, process.history, format!("{:?}", process.standing), seen)
         };
         let processes: Vec<_> = (0..self.processes.len()).map(process).collect();
-        hash(&(self.digest, late, processes, self.oracle.as_ref().map(Oracle::print)))
+        hash(&(self.digest, late, processes, self.retained.len(), self.oracle.as_ref().map(Oracle::print)))
     }
 }
 

@@ -128,6 +128,7 @@ impl<'a, 'scope, 's> Assembly<'a, 'scope, 's> {
             if self.progress.is_cancelled() {
                 return Err(Error::Cancelled);
             }
+            self.sink.writer.keep_alive();
             self.take(item)?;
         }
         if !self.open.is_empty() || self.large.is_some() {

@@ -8,7 +8,6 @@ use super::guard::Uncounted;
 use super::policy::{self, Candidate, Policy, Reason};
 use crate::error::{Error, Result};
 use crate::format::gc::Forgotten;
-use crate::format::snapshot::FLAG_PINNED;
 use crate::id::SnapshotId;
 use crate::platform::host;
 use crate::progress::Progress;
@@ -220,10 +219,7 @@ impl Repository {
     fn plan_named(&self, options: &ForgetOptions, plan: &mut ForgetPlan) -> Result<()> {
         for selector in &options.ids {
             let snapshot = self.snapshot(selector, &options.filter)?;
-            let list = match snapshot.record.flags & FLAG_PINNED {
-                0 => &mut plan.named,
-                _ => &mut plan.pinned,
-            };
+            let list = if snapshot.is_pinned() { &mut plan.pinned } else { &mut plan.named };
             if list.iter().all(|other| other.id() != snapshot.id()) {
                 list.push(snapshot);
             }

@@ -268,7 +268,7 @@ fn under_a_guard_a_retagged_snapshot_is_as_old_as_its_first_version() {
     let options = || BackupOptions::new().host("a");
     let [first, second, third] = [1, 2, 3].map(|seed| bench.backup_with(options(), &[seed]));
     let dated = bench.backup_with(options().time_ns(host::now_ns() - 30 * DAY_NS), &[4]);
-    let report = bench.repository.tag(&[first], &TagOptions::new().add("x"), &Silent).unwrap();
+    let report = bench.repository.tag(&[first], &TagOptions::new().add_tag("x"), &Silent).unwrap();
     let tagged = report.changed[0].1.clone();
     // A client's own word: published by republishing, without a forget record that names it.
     let mut forged = None;

@@ -1,5 +1,6 @@
 //! One run of a mirror: list, copy what is lacking, publish, and only then remove.
 
+use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,7 +8,7 @@ use bytes::Bytes;
 
 use super::objects::{self, Found, Listing, list};
 use super::{MirrorOptions, MirrorReport, mark_of};
-use crate::backend::{Backend, Prefix, Put};
+use crate::backend::{Backend, Listed, Prefix, Put};
 use crate::error::{Error, Result};
 use crate::format::marker::Marker;
 use crate::format::mirror::MirrorMark;
@@ -79,7 +80,6 @@ impl<'m> Run<'m> {
         progress: &'m dyn Progress,
     ) -> Result<Self> {
         let (marker, Marker { repository, .. }) = objects::marker(source)?;
-        target.prepare()?;
         match mark_of(target)? {
             Some(mark) if mark.repository == repository => {}
             Some(_) => {
@@ -296,12 +296,8 @@ impl<'m> Run<'m> {
 
 /// The mark comes first: nobody writes to what is half a mirror.
 fn make_mirror(target: &dyn Backend, mark: &MirrorMark) -> Result<()> {
-    let mut found: Vec<String> = list(target, Prefix::All)?.keys().map(ToString::to_string).collect();
-    if !found.is_empty() {
-        let more = found.len() > 3;
-        found.truncate(3);
-        return Err(Error::NotEmpty { place: target.place(), found, more });
-    }
+    refuse_other_things(target)?;
+    target.prepare()?;
     match target.put_new(&ObjectName::Mirror, Bytes::copy_from_slice(&mark.encode()))? {
         Put::Created => Ok(()),
         // Another run of the same mirror came first, or of another.
@@ -310,4 +306,29 @@ fn make_mirror(target: &dyn Backend, mark: &MirrorMark) -> Result<()> {
             _ => Err(Error::NotEmpty { place: target.place(), found: vec!["mirror".into()], more: false }),
         },
     }
+}
+
+/// Whatever is there, ours or not, is somebody's. `lost+found` is nobody's.
+fn refuse_other_things(target: &dyn Backend) -> Result<()> {
+    const NAMED: usize = 3;
+    let mut found = Vec::new();
+    let listed = target.list(Prefix::All, &mut |listed| {
+        match listed {
+            Listed::Object { name, .. } => found.push(name.to_string()),
+            Listed::Foreign { name } if name != "lost+found" => found.push(name),
+            Listed::Foreign { .. } => {}
+        }
+        if found.len() > NAMED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    match listed {
+        // Not made yet.
+        Err(error) if error.is_absent() => return Ok(()),
+        Err(error) => return Err(error.into()),
+        Ok(()) if found.is_empty() => return Ok(()),
+        Ok(()) => {}
+    }
+    let more = found.len() > NAMED;
+    found.truncate(NAMED);
+    found.sort_unstable();
+    Err(Error::NotEmpty { place: target.place(), found, more })
 }

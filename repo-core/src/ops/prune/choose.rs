@@ -27,8 +27,15 @@ pub struct Policy {
     pub max_repack_bytes: Option<u64>,
     /// Only packs of metadata are moved.
     pub repack_meta_only: bool,
-    /// Packs smaller than this are merged, used or not.
-    pub repack_smaller_than_bytes: Option<u64>,
+    /// Packs of data, and of metadata, that are smaller than this are merged, used or not.
+    pub repack_smaller_than_bytes: [u64; 2],
+}
+
+impl Policy {
+    /// The same where there is no room to move anything.
+    pub fn without_moving(self) -> Self {
+        Self { max_unused: Unused::Unlimited, repack_smaller_than_bytes: [0; 2], ..self }
+    }
 }
 
 /// What is done with the packs.
@@ -78,16 +85,16 @@ pub fn choose(packs: &[PackUse], retained: &HashSet<PackId>, policy: &Policy) ->
         Unused::Unlimited => u64::MAX,
     };
     let limit = allowed(used);
-    let small = policy.repack_smaller_than_bytes.unwrap_or(0);
     let mut read = 0u64;
     // Merging one small pack alone would only write it again.
-    let is_small = |pack: &&&PackUse| pack.stored < small;
-    let merges = |kind: PackKind| candidates.iter().filter(is_small).filter(|pack| pack.kind == kind).count() > 1;
+    let is_small =
+        |pack: &PackUse| pack.stored < policy.repack_smaller_than_bytes[usize::from(pack.kind == PackKind::Meta)];
+    let merges = |kind: PackKind| candidates.iter().filter(|pack| pack.kind == kind && is_small(pack)).count() > 1;
     let merges = [merges(PackKind::Data), merges(PackKind::Meta)];
     for pack in &candidates {
-        let merge = pack.stored < small && merges[usize::from(pack.kind == PackKind::Meta)];
+        let merge = is_small(pack) && merges[usize::from(pack.kind == PackKind::Meta)];
         let freed = pack.stored - pack.live;
-        let pays = unused > limit && freed > 0 && pack.live <= freed.saturating_mul(WRITTEN_PER_FREED_MAX);
+        let pays = unused > limit && pack.live <= freed.saturating_mul(WRITTEN_PER_FREED_MAX);
         if !(merge || pays) || policy.repack_meta_only && pack.kind != PackKind::Meta {
             continue;
         }
@@ -111,11 +118,11 @@ mod tests {
 
     fn pack(number: u8, stored: u64, live: u64) -> PackUse {
         let kept_chunks = u64::from(live > 0);
-        PackUse { id: PackId([number; 32]), kind: PackKind::Data, stored, live, kept_chunks, is_free: true }
+        PackUse { id: PackId([number; 32]), kind: PackKind::Data, stored, live, chunks: 1, kept_chunks, is_free: true }
     }
 
     fn policy(max_unused: Unused) -> Policy {
-        Policy { max_unused, max_repack_bytes: None, repack_meta_only: false, repack_smaller_than_bytes: None }
+        Policy { max_unused, max_repack_bytes: None, repack_meta_only: false, repack_smaller_than_bytes: [0; 2] }
     }
 
     fn ids(numbers: &[u8]) -> Vec<PackId> {
@@ -138,6 +145,47 @@ mod tests {
         assert_eq!(choice.repack, vec![]);
     }
 
+    /// By share, not by size: to empty the small pack writes less for each byte that comes free.
+    #[test]
+    fn the_worst_is_the_one_with_the_smallest_share_that_lives() {
+        let packs = [pack(1, 1000, 500), pack(2, 100, 40), pack(3, 10, 6)];
+        let choice = choose(&packs, &HashSet::new(), &policy(Unused::Bytes(550)));
+        assert_eq!((choice.repack, choice.remaining_unused_bytes), (ids(&[2]), 504));
+    }
+
+    #[test]
+    fn what_may_stay_is_a_share_of_the_whole_afterwards() {
+        // 300 used and 100 unused: 25 per cent of the whole, and exactly that may stay.
+        let packs = [pack(1, 200, 120), pack(2, 200, 180)];
+        let moved = |percent| choose(&packs, &HashSet::new(), &policy(Unused::Percent(percent))).repack;
+        assert_eq!(moved(25.0), vec![]);
+        assert_eq!(moved(24.0), ids(&[1]));
+        // All may stay, and what is more than all.
+        assert_eq!(moved(100.0), vec![]);
+        assert_eq!(moved(250.0), vec![]);
+    }
+
+    #[test]
+    fn a_pack_as_large_as_the_smallest_that_is_not_merged_stays() {
+        let merging = Policy { repack_smaller_than_bytes: [50, 50], ..policy(Unused::Unlimited) };
+        let moved = |packs: &[PackUse]| choose(packs, &HashSet::new(), &merging).repack;
+        assert_eq!(moved(&[pack(1, 50, 50), pack(2, 49, 49), pack(3, 48, 48)]), ids(&[2, 3]));
+        assert_eq!(moved(&[pack(1, 50, 50), pack(2, 49, 49)]), vec![], "one alone");
+        let meta = PackUse { kind: PackKind::Meta, ..pack(2, 49, 49) };
+        assert_eq!(moved(&[pack(1, 49, 49), meta.clone()]), vec![], "one of each kind");
+        assert_eq!(moved(&[pack(1, 49, 49), meta.clone(), PackUse { id: PackId([3; 32]), ..meta }]), ids(&[2, 3]));
+    }
+
+    #[test]
+    fn a_byte_that_comes_free_may_cost_three_and_the_limit_of_bytes_read_may_be_reached() {
+        let moved = |packs: &[PackUse], most| {
+            choose(packs, &HashSet::new(), &Policy { max_repack_bytes: most, ..policy(Unused::Bytes(0)) }).repack
+        };
+        assert_eq!(moved(&[pack(1, 100, 75), pack(2, 100, 76)], None), ids(&[1]));
+        assert_eq!(moved(&[pack(1, 100, 50), pack(2, 100, 60)], Some(200)), ids(&[1, 2]));
+        assert_eq!(moved(&[pack(1, 100, 50), pack(2, 100, 60)], Some(199)), ids(&[1]));
+    }
+
     #[test]
     fn a_pack_of_a_writer_at_work_is_left_alone() {
         let busy = PackUse { is_free: false, ..pack(1, 100, 0) };
@@ -151,7 +199,7 @@ mod tests {
         let limited = Policy { max_repack_bytes: Some(150), ..policy(Unused::Bytes(0)) };
         assert_eq!(choose(&packs, &HashSet::new(), &limited).repack, ids(&[1, 3]));
         let small = [pack(1, 10, 10), pack(2, 10, 10), pack(3, 100, 100)];
-        let merging = Policy { repack_smaller_than_bytes: Some(50), ..policy(Unused::Unlimited) };
+        let merging = Policy { repack_smaller_than_bytes: [50, 0], ..policy(Unused::Unlimited) };
         assert_eq!(choose(&small, &HashSet::new(), &merging).repack, ids(&[1, 2]));
         assert_eq!(choose(&small[1..], &HashSet::new(), &merging).repack, vec![]);
         let meta = Policy { repack_meta_only: true, ..policy(Unused::Bytes(0)) };

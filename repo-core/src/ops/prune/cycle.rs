@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::backend::{Backend, Listed, Prefix, Put};
 use crate::crypto::{self, Keys};
 use crate::error::{Corruption, Error, Result};
-use crate::format::gc::{Mark, Pending, Plan};
+use crate::format::gc::{Forgotten, Mark, Pending, Plan};
 use crate::format::session::Session;
 use crate::id::{GcStage, ObjectName, PackId, SnapshotId};
 use crate::mutants::mutant;
@@ -19,16 +19,18 @@ use crate::platform::host;
 use crate::progress::{Event, Progress};
 use crate::repository::{Published, Repository};
 use crate::store::gc::{self, Cell, Cycles};
-use crate::store::{Index, Store, WriterOptions};
+use crate::store::{Index, Store, WriterOptions, compact};
 
 use super::choose::choose;
 use super::plan::Question;
 use super::repack::{Known, repack};
+use super::room::Room;
 use super::usage::{Live, Usage};
 use super::{PruneOptions, PruneReport, Writer};
 
-/// How often a run begins or continues a cycle: somebody else's, its own, and once more if it lost a race.
-const CYCLES_MAX: usize = 4;
+/// How often a run begins or continues a cycle: somebody else's, its own, and once more if it lost a race; on a full place
+/// the same after each of three ways to make do.
+const CYCLES_MAX: usize = 8;
 /// Between two looks at writers that are waited for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -36,7 +38,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) struct Pruning<'r> {
     pub(super) repository: &'r Repository,
     options: &'r PruneOptions,
-    progress: &'r dyn Progress,
+    pub(super) progress: &'r dyn Progress,
     /// The name of this run in what it writes.
     pub(super) by: SnapshotId,
     pub(super) now_ms: u64,
@@ -47,12 +49,18 @@ pub(super) struct Pruning<'r> {
     pub(super) companions: HashMap<PackId, Vec<ObjectName>>,
     /// Packs that this run wrote itself, each chunk named as it was moved.
     proven: HashSet<PackId>,
+    /// Whether the index speaks of packs that are gone.
+    index_is_stale: bool,
     /// The cycle whose mark is this run's.
     own_mark: Option<u64>,
+    /// What the place has room for.
+    pub(super) room: Room,
+    /// Whether the step that runs, or failed, was moving packs.
+    pub(super) was_moving: bool,
 }
 
 /// How far a cycle came.
-enum Outcome {
+pub(super) enum Outcome {
     Done,
     /// Writers are at work.
     Waiting,
@@ -79,7 +87,10 @@ impl<'r> Pruning<'r> {
             retained: HashSet::new(),
             companions: HashMap::new(),
             proven: HashSet::new(),
+            index_is_stale: false,
             own_mark: None,
+            room: Room::default(),
+            was_moving: false,
         })
     }
 
@@ -93,23 +104,41 @@ impl<'r> Pruning<'r> {
 
     pub(super) fn run(mut self) -> Result<PruneReport> {
         if self.options.dry_run {
-            self.evaluate(1)?;
+            let cycles = Cycles::list(self.backend())?;
+            self.report.continued = cycles.open().is_some();
+            self.retained = gc::retained(self.backend(), self.keys(), &cycles)?.into_iter().collect();
+            self.evaluate(cycles.newest_done() + 1)?;
             return Ok(self.report);
         }
+        let result = self.cycles();
+        self.keep_reserve();
+        result.map(|()| self.report)
+    }
+
+    fn cycles(&mut self) -> Result<()> {
         for _ in 0..CYCLES_MAX {
             if self.progress.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            match self.step()? {
-                Outcome::Nothing => return Ok(self.report),
+            self.was_moving = false;
+            let outcome = match self.step() {
+                Err(error) if self.makes_do(&error) => continue,
+                outcome => outcome?,
+            };
+            if self.moves_now(&outcome) {
+                self.own_mark = None;
+                continue;
+            }
+            match outcome {
+                Outcome::Nothing => return Ok(()),
                 Outcome::Waiting if self.options.wait => self.pause()?,
-                Outcome::Waiting => return Ok(self.report),
-                Outcome::Done if self.own_mark.is_some() => return Ok(self.report),
+                Outcome::Waiting => return Ok(()),
+                Outcome::Done if self.own_mark.is_some() => return Ok(()),
                 // Somebody else's cycle: what this run was asked for comes now.
                 Outcome::Done | Outcome::Again => {}
             }
         }
-        Ok(self.report)
+        Ok(())
     }
 
     /// Waits for writers that are at work, until they are not, or the caller has enough.
@@ -154,6 +183,10 @@ impl<'r> Pruning<'r> {
         self.check_roots(&cycles)?;
         let Some(mark) = self.evaluate(cycle)? else {
             self.remove_fenced()?;
+            // The last cycle's run died between its end and its tidying up: nobody else would do it.
+            if self.index_is_stale {
+                compact(self.backend(), self.keys(), self.by)?;
+            }
             return Ok(Outcome::Nothing);
         };
         let bytes = gc::seal_step(self.keys(), cycle, GcStage::Mark, self.by, &mark.encode())?;
@@ -215,6 +248,7 @@ impl<'r> Pruning<'r> {
         let store = self.repository.fresh_store()?;
         let view = store.view();
         self.fail_closed(&view)?;
+        self.index_is_stale = !view.report().missing_packs.is_empty();
         self.progress.report(Event::Stage { name: "trees" });
         let published = self.published()?;
         let expired = self.expired(&published);
@@ -225,12 +259,37 @@ impl<'r> Pruning<'r> {
                 .map(|(snapshot, _)| snapshot)
                 .filter(|snapshot| !expired.contains(&snapshot.id()))
         };
-        let live = Live::find(&store, &view, stay().map(|snapshot| &snapshot.record), self.progress)?;
+        // Those that are still shown first: what the forgotten add to that is theirs alone.
+        let (mut shown, mut held) = (Vec::new(), Vec::new());
+        for (snapshot, forgotten) in &published.snapshots {
+            if !expired.contains(&snapshot.id()) {
+                if forgotten.is_some() { &mut held } else { &mut shown }.push(&snapshot.record);
+            }
+        }
+        let mut live = Live::find(&store, &view, shown.into_iter(), self.progress)?;
+        let before = (!held.is_empty()).then(|| live.so_far());
+        live.add(&store, &view, held.iter().copied(), self.progress)?;
         self.report.lost_chunks = live.lost_count;
         let writers: HashSet<SnapshotId> = self.list_sessions()?.into_iter().collect();
         let usage = Usage::measure(&view, &live, &self.retained, |pack| writers.contains(&view.packs()[pack].writer));
-        let choice = choose(&usage.packs, &self.retained, &self.options.policy());
+        let config = self.repository.config();
+        let targets = [config.pack_data_bytes.into(), config.pack_meta_bytes.into()];
+        let mut policy = self.options.policy(targets);
+        if !self.room.allows_moving() {
+            policy = policy.without_moving();
+        }
+        let mut choice = choose(&usage.packs, &self.retained, &policy);
+        if !self.room.allows_moving() {
+            choice.repack.clear();
+        }
         self.tell(&view, &usage, &choice);
+        if let Some(before) = before {
+            self.report.held_bytes = usage.stored_since(&view, &live, &before);
+        }
+        self.report.held_snapshots = held.len() as u64;
+        let windows = published.snapshots.iter().filter(|(snapshot, _)| !expired.contains(&snapshot.id()));
+        let ends = windows.filter_map(|(_, forgotten)| forgotten.as_ref()).map(|forgotten| forgotten.purge_after_ms);
+        self.report.held_until_ms = ends.max().unwrap_or(0);
         if self.options.dry_run {
             self.report.expired_snapshots = expired.iter().copied().collect();
             return Ok(None);
@@ -238,13 +297,17 @@ impl<'r> Pruning<'r> {
         let mut condemned: BTreeSet<PackId> = choice.unused.iter().copied().collect();
         if !choice.repack.is_empty() {
             self.progress.report(Event::Stage { name: "moving" });
+            self.progress.report(Event::Total { files: 0, bytes: self.report.repack_bytes });
             let known = Known { store: &store, view: &view, live: &live, usage: &usage };
+            self.was_moving = true;
             let moved = repack(&known, &choice.repack, self.by, self.writer_options(), self.progress)?;
+            self.was_moving = false;
             condemned.extend(&moved.emptied);
             self.proven.extend(moved.written);
             self.report.written_bytes += moved.written_bytes;
             self.report.problems.extend(moved.failed.iter().map(Error::to_string));
         }
+        self.report.no_room_to_move &= !self.room.allows_moving();
         if condemned.is_empty() && expired.is_empty() {
             return Ok(None);
         }
@@ -285,9 +348,10 @@ impl<'r> Pruning<'r> {
 
     /// Forgotten, the window over, and not pinned.
     fn expired(&self, published: &Published) -> BTreeSet<SnapshotId> {
-        let is_over = |forgotten: &crate::format::gc::Forgotten| forgotten.purge_after_ms <= self.now_ms;
+        let is_over = |forgotten: &Forgotten| forgotten.purge_after_ms <= self.now_ms;
         let expired = published.snapshots.iter().filter(|(snapshot, forgotten)| {
             forgotten.as_ref().is_some_and(is_over) && snapshot.record.flags & crate::format::snapshot::FLAG_PINNED == 0
+                || self.options.assume_expired.contains(&snapshot.id())
         });
         expired.map(|(snapshot, _)| snapshot.id()).collect()
     }
@@ -302,6 +366,18 @@ impl<'r> Pruning<'r> {
             let packs = usage.packs.iter().filter(|pack| ids.binary_search(&pack.id).is_ok());
             packs.fold((0, 0, 0), |(count, stored, live), pack| (count + 1, stored + pack.stored, live + pack.live))
         };
+        let places = |ids: &[PackId]| {
+            let packs = usage.packs.iter().filter(|pack| ids.binary_search(&pack.id).is_ok());
+            packs.fold((0, 0), |(all, kept), pack| (all + pack.chunks, kept + pack.kept_chunks))
+        };
+        report.places = usage.packs.iter().map(|pack| pack.chunks).sum();
+        report.used_places = usage.packs.iter().map(|pack| pack.kept_chunks).sum();
+        report.duplicate_places = usage.duplicates;
+        report.used_bytes = usage.packs.iter().map(|pack| pack.live).sum();
+        report.used_packs =
+            usage.packs.iter().filter(|pack| pack.kept_chunks > 0 && pack.chunks == pack.kept_chunks).count() as u64;
+        (report.unused_packs_places, _) = places(&choice.unused);
+        (report.repack_places, report.repack_used_places) = places(&choice.repack);
         (report.unused_packs, report.unused_packs_bytes, _) = of(&choice.unused);
         (report.repack_packs, report.repack_bytes, report.repack_live_bytes) = of(&choice.repack);
     }
@@ -457,7 +533,12 @@ impl<'r> Pruning<'r> {
         }
         let writer = match self.repository.read_session(session) {
             Ok(record) => {
-                let writer = Writer { session, host: record.host.clone(), process: record.process };
+                let writer = Writer {
+                    session,
+                    host: record.host.clone(),
+                    process: record.process,
+                    started_ms: record.started_ms,
+                };
                 if !is_dead(&record) && !self.is_silent(session, Some(&record))? {
                     self.report.waiting_for.push(writer);
                     return Ok(false);
@@ -470,7 +551,7 @@ impl<'r> Pruning<'r> {
                 return Ok(true);
             }
             Err(Error::Corrupt { .. }) => {
-                let writer = Writer { session, host: String::new(), process: 0 };
+                let writer = Writer { session, host: String::new(), process: 0, started_ms: session.started_ms() };
                 if !self.is_silent(session, None)? {
                     self.report.waiting_for.push(writer);
                     return Ok(false);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::backend::Span;
 use crate::error::{Corruption, Error, Result};
-use crate::format::header::HEADER_LENGTH;
+
 use crate::format::pack::Codec;
 use crate::id::{ChunkId, ChunkKind, ObjectName, PackId, SnapshotId};
 use crate::pipeline;
@@ -122,7 +122,7 @@ fn move_pack(
 ) -> Result<()> {
     let row = &view.packs()[pack as usize];
     let object = ObjectName::Pack(row.kind, row.id);
-    let header = store.backend().get(&object, Span::Range { offset: 0, length: HEADER_LENGTH as u64 })?;
+    let header = store.backend().get(&object, Span::Range { offset: 0, length: PackKeys::FIRST_BYTES.into() })?;
     let keys = PackKeys::open(store.keys(), row.kind, &header).map_err(|problem| problem.of(object))?;
     for (frame, pieces) in frames {
         if !pieces.iter().any(|piece| piece.is_kept) {

@@ -16,13 +16,13 @@ use crate::repository::{InitOptions, Repository};
 use crate::store::{Session, SessionKind};
 use crate::walk::reader::ReaderSource;
 
-struct Place {
-    backend: Arc<Memory>,
-    repository: Repository,
+pub(super) struct Place {
+    pub(super) backend: Arc<Memory>,
+    pub(super) repository: Repository,
 }
 
 /// Bytes that neither compress nor repeat.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(super) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut stream = blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof();
     let mut bytes = vec![0; length];
     stream.fill(&mut bytes);
@@ -30,19 +30,19 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let backend = Arc::new(Memory::new());
         let (secret, _) = crate::crypto::Secret::generate_key().unwrap();
         let repository = Repository::init(backend.clone(), &secret, &InitOptions::new()).unwrap().with_threads(1);
         Self { backend, repository }
     }
 
-    fn backup(&self, name: &str, bytes: &[u8]) -> SnapshotId {
+    pub(super) fn backup(&self, name: &str, bytes: &[u8]) -> SnapshotId {
         let source = ReaderSource::new(name.as_ref(), std::io::Cursor::new(bytes.to_vec()));
         self.repository.backup(&source, &BackupOptions::new(), &Silent).unwrap().snapshot.unwrap().id()
     }
 
-    fn forget(&self, snapshot: SnapshotId, purge_after_ms: u64) {
+    pub(super) fn forget(&self, snapshot: SnapshotId, purge_after_ms: u64) {
         let record = Forgotten {
             snapshot,
             at_ms: 0,
@@ -54,7 +54,7 @@ impl Place {
         self.repository.write_forgotten(&record).unwrap();
     }
 
-    fn prune(&self, options: &PruneOptions) -> PruneReport {
+    pub(super) fn prune(&self, options: &PruneOptions) -> PruneReport {
         self.repository.prune(options, &Silent).unwrap()
     }
 
@@ -69,7 +69,7 @@ impl Place {
     }
 }
 
-fn all() -> PruneOptions {
+pub(super) fn all() -> PruneOptions {
     PruneOptions::new().max_unused(Unused::Bytes(0))
 }
 
@@ -239,4 +239,90 @@ fn a_cycle_that_was_cut_off_after_any_step_is_continued() {
         place.assert_whole(1);
         assert_eq!(place.names(Prefix::Snapshots).len(), 1);
     }
+}
+
+/// A backend that fences whoever is about to publish, once, and says what it does to the packs then.
+#[derive(Debug)]
+struct Fencing {
+    inner: Arc<Memory>,
+    repository: std::sync::Mutex<Option<Repository>>,
+    /// Whether everything that no snapshot refers to is reclaimed at that moment.
+    reclaims: bool,
+}
+
+impl Backend for Fencing {
+    fn place(&self) -> String {
+        "fencing".into()
+    }
+    fn prepare(&self) -> Result<(), crate::error::BackendError> {
+        Ok(())
+    }
+    fn put_new(
+        &self,
+        name: &ObjectName,
+        bytes: bytes::Bytes,
+    ) -> Result<crate::backend::Put, crate::error::BackendError> {
+        if let ObjectName::Snapshot(id) = name
+            && let Some(repository) = self.repository.lock().unwrap().take()
+        {
+            let inner = &repository.inner;
+            crate::store::gc::fence(self.inner.as_ref(), &inner.keys, *id, 1, SnapshotId([9; 16])).unwrap();
+            if self.reclaims {
+                self.inner.remove(&ObjectName::Session(*id)).unwrap();
+                let report = repository.prune(&all().fence_idle(Duration::ZERO), &Silent).unwrap();
+                assert!(report.deleted_packs > 0, "{report:?}");
+            }
+        }
+        self.inner.put_new(name, bytes)
+    }
+    fn get(&self, name: &ObjectName, span: crate::backend::Span) -> Result<bytes::Bytes, crate::error::BackendError> {
+        self.inner.get(name, span)
+    }
+    fn list(
+        &self,
+        prefix: Prefix,
+        each: &mut dyn FnMut(crate::backend::Listed) -> std::ops::ControlFlow<()>,
+    ) -> Result<(), crate::error::BackendError> {
+        self.inner.list(prefix, each)
+    }
+    fn remove(&self, name: &ObjectName) -> Result<crate::backend::Removal, crate::error::BackendError> {
+        self.inner.remove(name)
+    }
+    fn capabilities(&self) -> crate::backend::Capabilities {
+        self.inner.capabilities()
+    }
+}
+
+/// A repository on `Fencing`, with another handle on the same objects for the fence.
+fn fencing(reclaims: bool) -> (Arc<Memory>, Repository) {
+    let memory = Arc::new(Memory::new());
+    let (secret, _) = crate::crypto::Secret::generate_key().unwrap();
+    let other = Repository::init(memory.clone(), &secret, &InitOptions::new()).unwrap().with_threads(1);
+    let backend = Arc::new(Fencing { inner: memory.clone(), repository: Some(other).into(), reclaims });
+    (memory, Repository::open(backend, &secret).unwrap().with_threads(1))
+}
+
+#[test]
+fn a_fenced_backup_publishes_under_another_name_without_uploading_again() {
+    let (memory, repository) = fencing(false);
+    let source = ReaderSource::new("/a".as_ref(), std::io::Cursor::new(noise(1, 2 << 20)));
+    let report = repository.backup(&source, &BackupOptions::new(), &Silent).unwrap();
+    assert!(report.snapshot.is_some());
+    assert_eq!(repository.snapshot_ids().unwrap().len(), 2, "the fence and the snapshot");
+    let packs = repository.objects(Prefix::Packs(crate::id::PackKind::Data)).unwrap();
+    assert_eq!(packs.len(), 1, "a stream is read once, and what it gave is still there");
+    assert!(repository.check(&CheckOptions::new().read_data(), &Silent).unwrap().is_whole());
+    assert_eq!(repository.snapshots(&Default::default()).unwrap().snapshots.len(), 1);
+    assert_eq!(repository.objects(Prefix::Sessions).unwrap(), []);
+    drop(memory);
+}
+
+#[test]
+fn a_fenced_stream_whose_packs_were_reclaimed_publishes_nothing() {
+    let (_memory, repository) = fencing(true);
+    let source = ReaderSource::new("/a".as_ref(), std::io::Cursor::new(noise(1, 2 << 20)));
+    let refused = repository.backup(&source, &BackupOptions::new(), &Silent);
+    assert!(matches!(refused, Err(Error::Fenced)), "{refused:?}");
+    assert!(repository.snapshots(&Default::default()).unwrap().snapshots.is_empty());
+    assert!(repository.check(&CheckOptions::new().read_data(), &Silent).unwrap().is_whole());
 }

@@ -7,7 +7,7 @@ use crate::format::snapshot::SnapshotRecord;
 use crate::id::{ChunkId, ChunkKind, PackId, PackKind};
 use crate::progress::Progress;
 use crate::store::{ChunkSet, Index, Store};
-use crate::tree;
+use crate::tree::{self, Visitor};
 
 /// Chunks that are named one by one if they are lost; of more there is a count.
 const LOST_MAX: usize = 1000;
@@ -21,6 +21,11 @@ pub struct Live {
 }
 
 impl Live {
+    /// Of no snapshot yet.
+    pub fn of_none(view: &Index) -> Self {
+        Self { set: view.empty_set(), lost: Vec::new(), lost_count: 0 }
+    }
+
     /// Walks every tree. Fails closed: what cannot be read could refer to anything.
     pub fn find<'r>(
         store: &Store,
@@ -28,32 +33,60 @@ impl Live {
         records: impl Iterator<Item = &'r SnapshotRecord>,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        let mut live = Self { set: view.empty_set(), lost: Vec::new(), lost_count: 0 };
-        let mut lost = HashSet::new();
-        for root in records.filter_map(|record| record.root.tree) {
-            tree::reach(store, &root, &mut |kind, id| {
-                if kind == ChunkKind::Tree && progress.is_cancelled() {
-                    return Err(Error::Cancelled);
-                }
-                match view.insert_into(&mut live.set, kind, id) {
-                    Some(is_new) => Ok(is_new),
-                    None => {
-                        if lost.len() < LOST_MAX && lost.insert((kind, *id)) {
-                            live.lost.push((kind, *id));
-                        }
-                        live.lost_count += 1;
-                        // A tree or list node: reading it says what is wrong. Content that is lost stops nothing.
-                        Ok(matches!(kind, ChunkKind::Tree | ChunkKind::List))
-                    }
-                }
-            })?;
-        }
+        let mut live = Self::of_none(view);
+        live.add(store, view, records, progress)?;
         Ok(live)
+    }
+
+    /// Walks what these snapshots refer to and no other did.
+    pub fn add<'r>(
+        &mut self,
+        store: &Store,
+        view: &Index,
+        records: impl Iterator<Item = &'r SnapshotRecord>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let named = self.lost.iter().copied().collect();
+        let mut marking = Marking { view, progress, live: self, named };
+        for root in records.filter_map(|record| record.root.tree) {
+            tree::references(store, &root, &mut marking)?;
+        }
+        Ok(())
+    }
+
+    /// The chunks so far, for a comparison with those that are added.
+    pub fn so_far(&self) -> ChunkSet {
+        self.set.clone()
     }
 
     /// Whether some snapshot refers to the chunk.
     pub fn contains(&self, view: &Index, kind: ChunkKind, id: &ChunkId) -> bool {
         view.is_in(&self.set, kind, id)
+    }
+}
+
+/// The walk that finds them.
+struct Marking<'v> {
+    view: &'v Index,
+    progress: &'v dyn Progress,
+    live: &'v mut Live,
+    named: HashSet<(ChunkKind, ChunkId)>,
+}
+
+impl Visitor for Marking<'_> {
+    fn meet(&mut self, kind: ChunkKind, id: &ChunkId) -> Result<bool> {
+        if kind == ChunkKind::Tree && self.progress.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        if let Some(is_new) = self.view.insert_into(&mut self.live.set, kind, id) {
+            return Ok(is_new);
+        }
+        if self.named.len() < LOST_MAX && self.named.insert((kind, *id)) {
+            self.live.lost.push((kind, *id));
+        }
+        self.live.lost_count += 1;
+        // Of a tree or list node, reading it says what is wrong. Content that is lost stops nothing.
+        Ok(true)
     }
 }
 
@@ -66,6 +99,8 @@ pub struct PackUse {
     pub stored: u64,
     /// The share of `stored` that live chunks account for.
     pub live: u64,
+    /// Chunks that lie in it.
+    pub chunks: u64,
     /// Chunks for which this is the place that counts.
     pub kept_chunks: u64,
     /// Whether it may be condemned: all that it holds is known, and no writer is at work that made it.
@@ -77,6 +112,8 @@ pub struct Usage {
     pub packs: Vec<PackUse>,
     /// Live plaintext bytes by number of the frame.
     pub live_raw: Vec<u32>,
+    /// Places of live chunks that do not count.
+    pub duplicates: u64,
     /// Of live chunks with several places: the frame that counts.
     chosen: HashMap<ChunkId, u32>,
 }
@@ -95,16 +132,19 @@ impl Usage {
                     kind: row.kind,
                     stored: row.length.into(),
                     live: 0,
+                    chunks: 0,
                     kept_chunks: 0,
                     is_free: !view.report().half_known.contains(&row.id) && !is_busy(number),
                 })
                 .collect(),
             live_raw: vec![0; view.frames().len()],
+            duplicates: 0,
             chosen: HashMap::new(),
         };
         // Those with one place first: where a chunk has several, the pack that is kept for other reasons is the place.
         let mut several: HashMap<ChunkId, (ChunkKind, u32)> = HashMap::new();
         view.each_row(|chunk| {
+            usage.packs[view.frames()[chunk.frame as usize].0 as usize].chunks += 1;
             if !live.contains(view, chunk.kind, chunk.id) {
                 return;
             }
@@ -117,6 +157,7 @@ impl Usage {
         let kept: Vec<u64> = usage.packs.iter().map(|pack| pack.kept_chunks).collect();
         for (id, (kind, length)) in several {
             let frames = view.frames_of(kind, &id);
+            usage.duplicates += frames.len().saturating_sub(1) as u64;
             let rank = |frame: &u32| {
                 let pack = view.frames()[*frame as usize].0 as usize;
                 let pack_id = usage.packs[pack].id;
@@ -157,5 +198,19 @@ impl Usage {
             Some(chosen) => *chosen == frame,
             None => live.contains(view, kind, id),
         }
+    }
+
+    /// The stored bytes, by their share of their frames, of live chunks that were not live before.
+    pub fn stored_since(&self, view: &Index, live: &Live, before: &ChunkSet) -> u64 {
+        let mut bytes = 0;
+        view.each_row(|chunk| {
+            if self.is_kept(view, live, chunk.kind, chunk.id, chunk.frame) && !view.is_in(before, chunk.kind, chunk.id)
+            {
+                let record = view.frames()[chunk.frame as usize].1.record;
+                bytes +=
+                    u64::from(record.stored_length) * u64::from(chunk.length) / u64::from(record.raw_length).max(1);
+            }
+        });
+        bytes
     }
 }

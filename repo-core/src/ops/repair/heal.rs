@@ -17,6 +17,8 @@ use crate::seal;
 const PIECE_BYTES: u64 = 64 << 10;
 /// and those that cannot be read either in these: the sectors of most disks.
 const SECTOR_BYTES: u64 = 4 << 10;
+/// After so many bytes that could not be read, the rest is not asked for: the place is gone, not a few sectors.
+const UNREADABLE_BYTES_MAX: usize = 4 << 20;
 
 /// The parity objects of a repository: of each pack, by how many shards. Listed once for many packs.
 #[derive(Debug, Default)]
@@ -174,35 +176,41 @@ fn heal_by(
 
 /// What can be read of an object of at most `length` bytes; zeros stand where the place gives an error, as for sectors that
 /// the disk has lost. An error if nothing of it can be read.
-fn read_what_is_left(backend: &dyn Backend, name: &ObjectName, length: u64) -> Result<Vec<u8>, BackendError> {
+pub(crate) fn read_what_is_left(
+    backend: &dyn Backend,
+    name: &ObjectName,
+    length: u64,
+) -> Result<Vec<u8>, BackendError> {
     let problem = match backend.get(name, Span::All) {
         Ok(bytes) => return Ok(bytes.into()),
         Err(error) if error.is_absent() || error.kind == BackendErrorKind::Denied => return Err(error),
         Err(error) => error,
     };
     let mut left = Vec::new();
-    let mut is_something = false;
-    while (left.len() as u64) < length {
+    // Where the last byte that was read ends.
+    let mut read_to = 0;
+    while (left.len() as u64) < length && left.len() - read_to < UNREADABLE_BYTES_MAX {
         let before = left.len() as u64;
         let piece = PIECE_BYTES.min(length - before);
         if read_piece(backend, name, before, piece, &mut left) {
-            is_something = true;
+            read_to = left.len();
         } else {
             for start in (before..before + piece).step_by(SECTOR_BYTES as usize) {
                 let sector = SECTOR_BYTES.min(before + piece - start);
                 if read_piece(backend, name, start, sector, &mut left) {
-                    is_something = true;
+                    read_to = left.len();
                 } else {
                     left.resize((start + sector) as usize, 0);
                 }
             }
         }
-        // Its end; or nothing of the first piece: such a place is not asked a thousand times more.
-        if left.len() as u64 - before < piece || !is_something {
+        // Short at its end.
+        if left.len() as u64 - before < piece {
             break;
         }
     }
-    if is_something { Ok(left) } else { Err(problem) }
+    left.truncate(read_to);
+    if read_to > 0 { Ok(left) } else { Err(problem) }
 }
 
 /// Appends a piece; whether that could be read. It is short where the object ends.
@@ -213,5 +221,158 @@ fn read_piece(backend: &dyn Backend, name: &ObjectName, offset: u64, length: u64
             true
         }
         Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Capabilities, Memory, Put, Removal};
+    use std::io;
+    use std::ops::Range;
+    use std::sync::Mutex;
+
+    /// A place some bytes of whose objects cannot be read, as on a disk with bad sectors.
+    #[derive(Debug, Default)]
+    struct Scratched {
+        inner: Memory,
+        bad: Mutex<Vec<(ObjectName, Range<u64>)>>,
+        error: Option<io::ErrorKind>,
+        cannot_replace: bool,
+    }
+
+    impl Backend for Scratched {
+        fn place(&self) -> String {
+            "scratched".to_owned()
+        }
+
+        fn prepare(&self) -> Result<(), BackendError> {
+            Ok(())
+        }
+
+        fn put_new(&self, name: &ObjectName, bytes: Bytes) -> Result<Put, BackendError> {
+            self.inner.put_new(name, bytes)
+        }
+
+        fn get(&self, name: &ObjectName, span: Span) -> Result<Bytes, BackendError> {
+            let whole = self.inner.get(name, Span::All)?;
+            let (offset, length) = span.within(whole.len() as u64);
+            let meets = |bad: &Range<u64>| offset < bad.end && bad.start < offset + length;
+            if self.bad.lock().unwrap().iter().any(|(of, bad)| of == name && meets(bad)) {
+                return Err(BackendError::io("reading", name, self.error.unwrap_or(io::ErrorKind::Other).into()));
+            }
+            self.inner.get(name, span)
+        }
+
+        fn list(&self, prefix: Prefix, each: &mut dyn FnMut(Listed) -> ControlFlow<()>) -> Result<(), BackendError> {
+            self.inner.list(prefix, each)
+        }
+
+        fn remove(&self, name: &ObjectName) -> Result<Removal, BackendError> {
+            self.inner.remove(name)
+        }
+
+        fn replace_damaged(&self, name: &ObjectName, bytes: Bytes) -> Result<(), BackendError> {
+            if self.cannot_replace {
+                return Err(BackendError::io("replacing", name, io::ErrorKind::Unsupported.into()));
+            }
+            self.inner.replace_damaged(name, bytes)?;
+            // A sector that is written again is another one.
+            self.bad.lock().unwrap().retain(|(of, _)| of != name);
+            Ok(())
+        }
+
+        fn capabilities(&self) -> Capabilities {
+            Capabilities { put_if_absent: true }
+        }
+    }
+
+    const SHARDS: u16 = 10;
+
+    /// A pack's bytes need not be a pack for this room: the name decides.
+    fn scratched() -> (Scratched, PackId, Bytes) {
+        let mut bytes = vec![0; 500_000];
+        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+        let (pack, bytes) = (PackId(*blake3::hash(&bytes).as_bytes()), Bytes::from(bytes));
+        let place = Scratched::default();
+        place.put_new(&name(pack), bytes.clone()).unwrap();
+        let parity = parity::encode(pack, &bytes, SHARDS);
+        place.put_new(&ObjectName::Parity(pack, SHARDS), parity.into()).unwrap();
+        (place, pack, bytes)
+    }
+
+    fn name(pack: PackId) -> ObjectName {
+        ObjectName::Pack(PackKind::Data, pack)
+    }
+
+    fn rebuild(place: &Scratched, pack: PackId) -> Rebuilt {
+        let parity = ParityNames::list(place).unwrap();
+        rebuild_pack(place, &parity, PackKind::Data, pack).unwrap()
+    }
+
+    #[test]
+    fn sectors_that_cannot_be_read_are_lost_and_their_neighbours_are_not() {
+        let (place, pack, whole) = scratched();
+        assert!(matches!(rebuild(&place, pack), Rebuilt::Whole(bytes) if bytes == whole));
+        // Four sectors, in two pieces: 16 KiB are eight or nine shards of 2 KiB, of which ten may be lost.
+        for start in [70_000, 75_000, 300_000, 499_999] {
+            place.bad.lock().unwrap().push((name(pack), start..start + 1));
+        }
+        // And the first header of its parity.
+        place.bad.lock().unwrap().push((ObjectName::Parity(pack, SHARDS), 0..10));
+        let Rebuilt::Healed { bytes, is_missing: false } = rebuild(&place, pack) else { panic!("it heals") };
+        assert_eq!(bytes, whole);
+        assert!(matches!(write_back(&place, PackKind::Data, pack, bytes), Ok(Healing::Healed(_))));
+        assert!(matches!(rebuild(&place, pack), Rebuilt::Whole(_)));
+
+        place.bad.lock().unwrap().push((name(pack), 100_000..130_000));
+        let Rebuilt::Lost { reasons, is_missing: false } = rebuild(&place, pack) else { panic!("too much is lost") };
+        assert!(reasons.iter().any(|reason| reason.contains("shards are lost")), "{reasons:?}");
+    }
+
+    #[test]
+    fn a_pack_of_which_nothing_can_be_read_is_lost_and_one_that_may_not_be_read_is_an_error() {
+        let (mut place, pack, _) = scratched();
+        place.bad.lock().unwrap().push((name(pack), 0..u64::MAX));
+        assert!(matches!(rebuild(&place, pack), Rebuilt::Lost { is_missing: false, .. }));
+        place.error = Some(io::ErrorKind::PermissionDenied);
+        let parity = ParityNames::list(&place).unwrap();
+        assert!(rebuild_pack(&place, &parity, PackKind::Data, pack).is_err());
+    }
+
+    #[test]
+    fn a_missing_pack_is_said_to_be_missing_whether_parity_has_it_or_not() {
+        let (place, pack, whole) = scratched();
+        place.remove(&name(pack)).unwrap();
+        assert!(matches!(rebuild(&place, pack), Rebuilt::Lost { is_missing: true, .. }));
+        let all = parity::shard_count(whole.len() as u64, 100);
+        place.put_new(&ObjectName::Parity(pack, all), parity::encode(pack, &whole, all).into()).unwrap();
+        let Rebuilt::Healed { bytes, is_missing: true } = rebuild(&place, pack) else { panic!("parity has all of it") };
+        assert_eq!(bytes, whole);
+        // Its name stays free.
+        assert!(matches!(write_back(&place, PackKind::Data, pack, bytes), Ok(Healing::Missing)));
+        assert!(place.get(&name(pack), Span::All).unwrap_err().is_absent());
+    }
+
+    #[test]
+    fn a_place_that_cannot_replace_is_left_as_it_is() {
+        let (mut place, pack, whole) = scratched();
+        place.cannot_replace = true;
+        let mut damaged = whole.to_vec();
+        damaged[5] ^= 1;
+        place.remove(&name(pack)).unwrap();
+        place.put_new(&name(pack), damaged.clone().into()).unwrap();
+        let Rebuilt::Healed { bytes, .. } = rebuild(&place, pack) else { panic!("it heals") };
+        assert!(matches!(write_back(&place, PackKind::Data, pack, bytes), Ok(Healing::Irreplaceable)));
+        assert_eq!(place.get(&name(pack), Span::All).unwrap(), damaged);
+    }
+
+    #[test]
+    fn other_bytes_are_never_written_as_a_pack() {
+        let (place, pack, whole) = scratched();
+        let mut other = whole.to_vec();
+        other[7] ^= 1;
+        assert!(matches!(write_back(&place, PackKind::Data, pack, other.into()), Err(Error::Bug(_))));
+        assert_eq!(place.get(&name(pack), Span::All).unwrap(), whole);
     }
 }

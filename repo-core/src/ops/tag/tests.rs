@@ -14,6 +14,7 @@ use crate::error::BackendError;
 use crate::format::gc::Mark;
 use crate::id::{GcStage, ObjectName, PackKind};
 use crate::ops::backup::BackupOptions;
+use crate::ops::prune::PruneOptions;
 use crate::pipeline::lock;
 use crate::progress::Silent;
 use crate::repository::{InitOptions, Selector, SnapshotFilter};
@@ -148,14 +149,14 @@ fn long(seed: u8) -> Vec<u8> {
 fn a_retagged_snapshot_is_the_same_under_another_id() {
     let bench = Bench::new();
     let old = bench.backup(&long(1));
-    let report = bench.tag(&old, TagOptions::new().add("two").remove("one").by("me@here"));
+    let report = bench.tag(&old, TagOptions::new().add_tag("two").remove_tag("one").by("me@here"));
     let (id, new) = &report.changed[0];
     assert_eq!((*id, new.record.origin, report.failed.len()), (old.id(), Some(old.id()), 0));
     assert_eq!(new.record.tags, ["two"]);
     let expected =
         SnapshotRecord { id: new.id(), origin: new.record.origin, tags: vec!["two".into()], ..old.record.clone() };
     assert_eq!(new.record, expected, "nothing else differs");
-    assert_eq!(bench.shown(), [new.clone()]);
+    assert_eq!(bench.shown(), std::slice::from_ref(new));
     assert_eq!(bench.content(new), long(1));
     assert_eq!(bench.count(Prefix::Sessions), 0);
     let record = bench.repository.read_forgotten(old.id()).unwrap();
@@ -168,17 +169,17 @@ fn a_retagged_snapshot_is_the_same_under_another_id() {
 fn tags_are_set_added_removed_and_what_has_them_already_stays_as_it_is() {
     let bench = Bench::new();
     let old = bench.backup(b"x");
-    for same in [TagOptions::new(), TagOptions::new().add("one"), TagOptions::new().remove("two").pin(false)] {
+    for same in [TagOptions::new(), TagOptions::new().add_tag("one"), TagOptions::new().remove_tag("two").pin(false)] {
         assert!(bench.tag(&old, same).changed.is_empty());
     }
-    assert_eq!(bench.shown(), [old.clone()]);
+    assert_eq!(bench.shown(), std::slice::from_ref(&old));
     let tags = |options: TagOptions| {
         let now = bench.shown().remove(0);
         bench.tag(&now, options).changed.remove(0).1.record.tags
     };
-    assert_eq!(tags(TagOptions::new().set(["a", "b"])), ["a", "b"]);
-    assert_eq!(tags(TagOptions::new().add("c").add("c").remove("a")), ["b", "c"]);
-    assert!(tags(TagOptions::new().set([] as [&str; 0])).is_empty());
+    assert_eq!(tags(TagOptions::new().set_tags(["a", "b"])), ["a", "b"]);
+    assert_eq!(tags(TagOptions::new().add_tag("c").add_tag("c").remove_tag("a")), ["b", "c"]);
+    assert!(tags(TagOptions::new().set_tags([] as [&str; 0])).is_empty());
     assert_eq!(bench.shown().len(), 1);
 }
 
@@ -197,7 +198,7 @@ fn a_pin_is_set_and_taken_off() {
 fn many_are_retagged_in_one_go() {
     let bench = Bench::new();
     let all: Vec<_> = (0..70).map(|number| bench.backup(&[number])).collect();
-    let report = bench.repository.tag(&all, &TagOptions::new().add("x"), &Silent).unwrap();
+    let report = bench.repository.tag(&all, &TagOptions::new().add_tag("x"), &Silent).unwrap();
     assert_eq!((report.changed.len(), report.failed.len()), (70, 0));
     let shown = bench.shown();
     assert!(shown.len() == 70 && shown.iter().all(|snapshot| snapshot.record.tags == ["one", "x"]));
@@ -215,7 +216,7 @@ fn what_is_forgotten_while_it_is_retagged_stays_forgotten() {
     let record = bench.place.get(&name, Span::All).unwrap();
     bench.place.remove(&name).unwrap();
     *lock(&bench.place.after_publish) = Some((name, record));
-    let report = bench.tag(&old, TagOptions::new().add("two"));
+    let report = bench.tag(&old, TagOptions::new().add_tag("two"));
     assert_eq!((report.changed.len(), report.failed.len()), (0, 1));
     assert_eq!(bench.shown(), []);
     let forgotten = bench.repository.forgotten().unwrap();
@@ -227,7 +228,7 @@ fn what_was_forgotten_before_is_not_retagged() {
     let bench = Bench::new();
     let old = bench.backup(b"x");
     bench.forget(&old);
-    let report = bench.tag(&old, TagOptions::new().add("two"));
+    let report = bench.tag(&old, TagOptions::new().add_tag("two"));
     assert!(matches!(report.failed[0].1, Error::NoSnapshot { .. }));
     assert_eq!((bench.shown().len(), bench.count(Prefix::Sessions)), (0, 0));
 }
@@ -241,7 +242,7 @@ fn a_forgotten_snapshot_comes_back_whole_under_another_id_and_once() {
     assert_eq!((listed.len(), listed[0].snapshot.id(), listed[0].reason.as_str()), (1, old.id(), "a test"));
     let back = bench.undelete(&old).unwrap();
     assert_eq!((back.record.origin, bench.content(&back)), (Some(old.id()), long(1)));
-    assert_eq!(bench.shown(), [back.clone()]);
+    assert_eq!(bench.shown(), std::slice::from_ref(&back));
     assert!(matches!(bench.undelete(&old), Err(Error::NoSnapshot { .. })), "it is back already");
     // Forgotten again, it comes back again.
     bench.forget(&back);
@@ -254,7 +255,7 @@ fn only_forgotten_snapshots_are_brought_back_and_retagged_ones_are_not() {
     let bench = Bench::new();
     let shown = bench.backup(b"x");
     assert!(matches!(bench.undelete(&shown), Err(Error::NoSnapshot { .. })));
-    bench.tag(&shown, TagOptions::new().add("two"));
+    bench.tag(&shown, TagOptions::new().add_tag("two"));
     assert!(matches!(bench.undelete(&shown), Err(Error::NoSnapshot { .. })), "it lives on");
     let [one, two] = [b"y", b"z"].map(|content| bench.backup(content));
     bench.forget(&one);
@@ -292,7 +293,7 @@ fn what_lies_in_condemned_packs_is_neither_brought_back_nor_retagged() {
     bench.forget(&forgotten);
     bench.condemn_all();
     assert!(matches!(bench.undelete(&forgotten), Err(Error::ChunkLost { .. })));
-    let report = bench.tag(&shown, TagOptions::new().add("two"));
+    let report = bench.tag(&shown, TagOptions::new().add_tag("two"));
     assert!(matches!(report.failed[0].1, Error::ChunkLost { .. }));
     assert_eq!(bench.shown(), [shown], "and the old one is as it was");
 }
@@ -304,8 +305,36 @@ fn a_part_that_was_found_lacking_once_is_looked_at_again() {
     let [one, two] = [1, 2].map(|_| bench.backup(&long(1)));
     bench.condemn_all();
     let all = [one.clone(), two.clone()];
-    let report = bench.repository.tag(&all, &TagOptions::new().add("x"), &Silent).unwrap();
+    let report = bench.repository.tag(&all, &TagOptions::new().add_tag("x"), &Silent).unwrap();
     assert_eq!((report.changed.len(), report.failed.len()), (0, 2));
     let latest = bench.repository.snapshot(&Selector::Latest { back: 0 }, &SnapshotFilter::new()).unwrap();
     assert!(latest == two || latest == one);
+}
+
+#[test]
+fn within_its_window_a_forgotten_snapshot_outlives_a_prune_and_after_it_not() {
+    let bench = Bench::new();
+    let [old, new] = [1, 2].map(|seed| bench.backup(&long(seed)));
+    bench.forget(&old);
+    let report = bench.repository.prune(&PruneOptions::new(), &Silent).unwrap();
+    assert_eq!(report.expired_snapshots, []);
+    let back = bench.undelete(&old).unwrap();
+    assert_eq!(bench.content(&back), long(1));
+    let over = Forgotten { purge_after_ms: 1, ..bench.forgotten(back.id()) };
+    bench.repository.write_forgotten(&over).unwrap();
+    // The first version is still in its window, and holds the same data; it is gone when that is over too.
+    bench.repository.prune(&PruneOptions::new(), &Silent).unwrap();
+    assert!(matches!(bench.undelete(&back), Err(Error::NoSnapshot { .. })));
+    assert_eq!(bench.content(&bench.undelete(&old).unwrap()), long(1));
+    assert!(bench.shown().contains(&new));
+}
+
+#[test]
+fn a_retagged_snapshot_and_its_data_outlive_the_prune_that_takes_the_old_one() {
+    let bench = Bench::new();
+    let old = bench.backup(&long(1));
+    let new = bench.tag(&old, TagOptions::new().add_tag("two")).changed.remove(0).1;
+    let report = bench.repository.prune(&PruneOptions::new(), &Silent).unwrap();
+    assert_eq!(report.expired_snapshots, [old.id()]);
+    assert_eq!((bench.shown(), bench.content(&new)), (vec![new.clone()], long(1)));
 }

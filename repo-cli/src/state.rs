@@ -1,0 +1,73 @@
+//! What this client remembers of a repository from one command to the next. Small files of its own, never in the repository
+//! and never in a cache; each may be lost at any time, at the cost of what it remembers.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::{env, process};
+
+use repo_core::RepositoryId;
+use repo_core::system::{create_private_directories, create_private_file};
+
+/// Far more than any of these files has: a foreign one is not read into memory whole.
+const FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// The directory of one repository's memories.
+#[derive(Debug)]
+pub struct State {
+    directory: PathBuf,
+}
+
+impl State {
+    /// Below `given`, else below `$XDG_STATE_HOME/icecore` or `~/.local/state/icecore`. `None`: no place is known.
+    pub fn of(given: Option<&Path>, repository: RepositoryId) -> Option<Self> {
+        let root = match given {
+            Some(directory) => directory.to_owned(),
+            None => home()?.join("icecore"),
+        };
+        Some(Self { directory: root.join(repository.to_string()) })
+    }
+
+    /// Where a memory lies.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// What was written last; `None` if nothing was.
+    pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let file = match File::open(self.path(name)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = Vec::new();
+        file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// Replaces it at once: who reads meanwhile gets the old or the new, and so does who reads after a crash.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        create_private_directories(&self.directory)?;
+        let fresh = self.directory.join(format!("{name}.{}.new", process::id()));
+        // Of a process that died with the same number.
+        match fs::remove_file(&fresh) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let written = create_private_file(&fresh).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&fresh, self.path(name))
+        });
+        if written.is_err() {
+            fs::remove_file(&fresh).ok();
+        }
+        written
+    }
+}
+
+/// By the XDG base directory specification, which takes a relative path for none.
+fn home() -> Option<PathBuf> {
+    let variable = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    variable("XDG_STATE_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/state")))
+}
