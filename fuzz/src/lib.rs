@@ -24,6 +24,7 @@ pub type Target = fn(&[u8]) -> bool;
 pub const TARGETS: [(&str, Target); 25] = [
     ("header", header),
     ("marker", marker),
+    ("mirror", mirror),
     ("key_slot", key_slot),
     ("slot_body", slot_body),
     ("config", config),
@@ -76,6 +77,11 @@ pub fn header(data: &[u8]) -> bool {
 pub fn marker(data: &[u8]) -> bool {
     use format::marker::Marker;
     hashed(data, Marker::decode, |value| value.encode().to_vec())
+}
+
+pub fn mirror(data: &[u8]) -> bool {
+    use format::mirror::MirrorMark;
+    hashed(data, MirrorMark::decode, |value| value.encode().to_vec())
 }
 
 pub fn key_slot(data: &[u8]) -> bool {

@@ -171,6 +171,8 @@ pub enum Command {
     Prune(commands::prune::Prune),
     Check(commands::check::Check),
     Copy(Box<commands::copy::Copy>),
+    Mirror(commands::mirror::Mirror),
+    CrossCheck(commands::mirror::CrossCheck),
     Repair(commands::repair::Repair),
     Cat(commands::cat::Cat),
     List(commands::list::List),

@@ -10,6 +10,7 @@ pub mod init;
 pub mod key;
 pub mod list;
 pub mod ls;
+pub mod mirror;
 pub mod prune;
 pub mod repair;
 pub mod restore;
@@ -36,6 +37,8 @@ pub fn run(command: Command, context: &Context) -> Outcome {
         Command::Check(command) => command.run(context),
         Command::Prune(command) => command.run(context),
         Command::Copy(command) => command.run(context),
+        Command::Mirror(command) => command.run(context),
+        Command::CrossCheck(command) => command.run(context),
         Command::Repair(command) => command.run(context),
         Command::Cat(command) => command.run(context),
         Command::List(command) => command.run(context),

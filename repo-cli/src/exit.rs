@@ -215,6 +215,9 @@ fn describe_error(error: &Error) -> (Code, String, Option<String>) {
         Error::Fenced => (Code::Failed, "run the command again; what was stored is used then"),
         Error::SelfCheck(_) => (Code::Failed, "test this machine's memory; nothing damaged was stored"),
         Error::Cancelled => (Code::Interrupted, "run the command again"),
+        Error::Mirror { .. } | Error::SplitBrain { .. } => {
+            return (Code::Failed, error.to_string(), crate::commands::mirror::hint(error).map(str::to_owned));
+        }
         // Their own words say all there is to say.
         _ => return (Code::Failed, error.to_string(), None),
     };

@@ -40,6 +40,7 @@ pub enum Task {
     Check,
     Prune,
     Copy,
+    Mirror,
     Repair,
 }
 
@@ -191,6 +192,7 @@ impl<'o> Reporter<'o> {
                 Task::Check => "check",
                 Task::Prune => "prune",
                 Task::Copy => "copy",
+                Task::Mirror => "mirror",
                 Task::Repair => "repair",
             };
             let message = format!("{}: {message}", path.display());
@@ -282,18 +284,20 @@ impl<'o> Reporter<'o> {
                 bytes_restored: self.bytes_done().saturating_sub(self.counts.unchanged_bytes.load(Relaxed)),
                 bytes_skipped: self.counts.unchanged_bytes.load(Relaxed),
             }),
-            Task::Backup | Task::Check | Task::Copy | Task::Prune | Task::Repair => self.output.json_now(&Status {
-                message_type: "status",
-                seconds_elapsed,
-                seconds_remaining: line::remaining(self.elapsed(), percent_done).map_or(0, |left| left.as_secs()),
-                percent_done,
-                total_files,
-                files_done: files,
-                total_bytes,
-                bytes_done: self.bytes_done(),
-                error_count: self.counts.problems.load(Relaxed),
-                current_files: paths.iter().map(|path| json::text(path)).collect(),
-            }),
+            Task::Backup | Task::Check | Task::Copy | Task::Mirror | Task::Prune | Task::Repair => {
+                self.output.json_now(&Status {
+                    message_type: "status",
+                    seconds_elapsed,
+                    seconds_remaining: line::remaining(self.elapsed(), percent_done).map_or(0, |left| left.as_secs()),
+                    percent_done,
+                    total_files,
+                    files_done: files,
+                    total_bytes,
+                    bytes_done: self.bytes_done(),
+                    error_count: self.counts.problems.load(Relaxed),
+                    current_files: paths.iter().map(|path| json::text(path)).collect(),
+                })
+            }
         };
         result.ok();
     }

@@ -135,6 +135,20 @@ pub enum Error {
         /// One of them.
         first: SnapshotId,
     },
+    /// The place is a mirror, which takes nothing but from its source; nothing was written.
+    #[error("{place} is a mirror of another place and takes nothing but from there")]
+    Mirror {
+        /// Where that is.
+        place: String,
+    },
+    /// Two places that should be one repository are not, or have both been written to.
+    #[error("{place} has gone on by itself: {problem}")]
+    SplitBrain {
+        /// The mirror.
+        place: String,
+        /// By what that shows.
+        problem: String,
+    },
     /// [`Progress::is_cancelled`](crate::Progress::is_cancelled) said so.
     #[error("interrupted")]
     Cancelled,

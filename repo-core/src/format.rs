@@ -10,6 +10,7 @@ pub mod key_slot;
 pub mod keyring;
 pub mod list;
 pub mod marker;
+pub mod mirror;
 pub mod node;
 pub mod pack;
 pub mod parity;

@@ -213,6 +213,8 @@ pub enum ObjectName {
     Damaged(PackId, u16),
     /// `parity/<2>/<pack>.<shards>`: what a damaged pack can be healed from.
     Parity(PackId, u16),
+    /// `mirror`: the place takes nothing but from the repository that it is a mirror of.
+    Mirror,
     /// `r/…`: a second copy.
     SecondCopy(Doubled),
 }
@@ -279,6 +281,7 @@ impl fmt::Display for ObjectName {
             Self::Forgotten(id) => write!(f, "forgotten/{id}"),
             Self::Damaged(id, number) => write!(f, "damaged/{id}.{number:04x}"),
             Self::Parity(id, shards) => write!(f, "parity/{:02x}/{id}.{shards:04x}", id.0[0]),
+            Self::Mirror => f.write_str("mirror"),
             Self::SecondCopy(doubled) => write!(f, "r/{}", Self::from(*doubled)),
         }
     }
@@ -303,8 +306,10 @@ impl FromStr for ObjectName {
                 _ => return Err(NotAnId),
             }));
         }
-        if text == "format" {
-            return Ok(Self::Format);
+        match text {
+            "format" => return Ok(Self::Format),
+            "mirror" => return Ok(Self::Mirror),
+            _ => {}
         }
         let (folder, rest) = text.split_once('/').ok_or(NotAnId)?;
         let generation = || parse_hex::<8>(rest).map(u64::from_be_bytes).ok_or(NotAnId);
@@ -378,6 +383,7 @@ mod tests {
             ObjectName::Forgotten(snapshot),
             ObjectName::Damaged(PackId([0xcd; 32]), 3),
             ObjectName::Parity(PackId([0xcd; 32]), u16::MAX),
+            ObjectName::Mirror,
             ObjectName::SecondCopy(Doubled::Format),
             ObjectName::SecondCopy(Doubled::Snapshot(snapshot)),
         ];
@@ -419,6 +425,8 @@ mod tests {
             "keys/../format",
             "r/sessions/0",
             "r/r/format",
+            "r/mirror",
+            "mirror/",
             &shard,
             &upper,
             &upper_shard,

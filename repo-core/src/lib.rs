@@ -142,6 +142,9 @@ pub use ops::forget::group::{GroupBy, GroupKey};
 pub use ops::forget::guard::{Guard, Uncounted};
 pub use ops::forget::plan::{ForgetGroup, ForgetOptions, ForgetPlan, ForgetReport};
 pub use ops::forget::policy::{Candidate, Count, Decision, Policy, Reason, Zone};
+pub use ops::mirror::{
+    CrossCheckReport, CrossOptions, MirrorOptions, MirrorReport, Side, cross_check, mirror, promote,
+};
 pub use ops::prune::{PruneOptions, PruneReport, Unused, Writer};
 pub use ops::read::StoredFile;
 pub use ops::repair::index::RepairIndexOptions;

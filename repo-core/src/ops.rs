@@ -7,6 +7,7 @@ pub mod copy;
 pub mod forget;
 pub mod list;
 mod lookup;
+pub mod mirror;
 pub mod prune;
 pub mod read;
 pub mod repair;

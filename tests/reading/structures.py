@@ -85,12 +85,12 @@ def ascends(keys, what):
 
 # Objects and names
 
-TYPES = {"format": 15, "keys": 13, "keyring": 11, "config": 10, "packs/d": 1, "packs/m": 2, "index": 3, "snapshots": 4,
+TYPES = {"format": 15, "mirror": 23, "keys": 13, "keyring": 11, "config": 10, "packs/d": 1, "packs/m": 2, "index": 3, "snapshots": 4,
          "sessions": 5, "forgotten": 17, "damaged": 18}
 STAGES = {"mark": 6, "pending": 7, "plan": 8, "done": 9}
 # A purpose has the number of the type, or one that several types share.
 PURPOSES = {7: 6, 9: 6, 14: 5, 17: 6, 18: 6}
-NAMES = re.compile(r"(format|keys/[0-9a-f]{32}|keyring/[0-9a-f]{16}|config/[0-9a-f]{16}|snapshots/[0-9a-f]{32}|"
+NAMES = re.compile(r"(format|mirror|keys/[0-9a-f]{32}|keyring/[0-9a-f]{16}|config/[0-9a-f]{16}|snapshots/[0-9a-f]{32}|"
                    r"sessions/[0-9a-f]{32}(\.r[0-9a-f]{4})?|gc/[0-9a-f]{16}\.(mark|pending|plan|done)|forgotten/[0-9a-f]{32}|"
                    r"index/[0-9a-f]{64}|packs/[dm]/(?P<p>[0-9a-f]{2})/(?P=p)[0-9a-f]{62}|"
                    r"parity/(?P<q>[0-9a-f]{2})/(?P=q)[0-9a-f]{62}\.[0-9a-f]{4}|damaged/[0-9a-f]{64}\.[0-9a-f]{4})")
@@ -108,6 +108,16 @@ def marker(data):
     need(found["min_reader"] == 0, "format: for newer readers")
     c.zeros(4)
     found |= {"repository": c.take(16), "created_ms": c.number(8)}
+    c.zeros(56)
+    return found
+
+
+def mirror(data):
+    need(len(data) == 128 and H(data[:96]) == data[96:], "mirror: its hash is wrong")
+    c = Cursor(data[:96], "mirror")
+    need(c.take(8) == b"RCO1\x17\0\0\0", "mirror: another object, version, suite or flag")
+    c.zeros(8)
+    found = {"repository": c.take(16), "created_ms": c.number(8)}
     c.zeros(56)
     return found
 

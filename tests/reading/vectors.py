@@ -9,7 +9,7 @@ import re
 
 from . import parity
 from .structures import (DATA, DK, H, KH, Damage, Keys, Pack, config, damaged, footer, forgotten, header,
-                         index_block, key_slot, keyring, marker, need, open_box, open_slot, padme, session, slot_body,
+                         index_block, key_slot, keyring, marker, mirror, need, open_box, open_slot, padme, session, slot_body,
                          snapshot, step, tombstone, trailer)
 from .trees import cut, gear_table, list_node, tree_node, xattrs
 
@@ -30,6 +30,7 @@ MODIFIED = (1_700_000_000, 0)
 MEANINGS = {
     "header": {"flags": 1, "epoch": 0, "salt": counting(0x40), "commitment": counting(0x80)},
     "marker": {"min_reader": 0, "repository": REPOSITORY, "created_ms": CREATED},
+    "mirror": {"repository": REPOSITORY, "created_ms": CREATED},
     "key_slot_argon2id": {"derivation": 1, "memory_kib": 65_536, "passes": 3, "lanes": 4, "repository": REPOSITORY,
                           "slot": SLOT, "salt": counting(0x30), "created_ms": CREATED + 1, "commitment": counting(0x50),
                           "sealed": counting(0, 272)},
@@ -111,7 +112,7 @@ ENTRIES = [
     {"name": b"\xff", "kind": "file", "extents": [(2, 1 << 40, bytes(32)), (0, 16 << 20, ID_2), (1, 4096, bytes(32))]},
 ]
 DECODERS = {
-    "header": lambda data: header(data, 1), "marker": marker, "key_slot_argon2id": key_slot, "key_slot_raw": key_slot,
+    "header": lambda data: header(data, 1), "marker": marker, "mirror": mirror, "key_slot_argon2id": key_slot, "key_slot_raw": key_slot,
     "slot_body": slot_body, "keyring": keyring, "config": config, "session": session, "damaged": damaged,
     "mark": lambda data: step("mark", data), "pending": lambda data: step("pending", data),
     "plan": lambda data: step("plan", data), "done": lambda data: step("done", data), "tombstone": tombstone,

@@ -1,4 +1,4 @@
-//! `copy`, and `init` after another repository's parameters, at the command line.
+//! `copy`, `init` after another repository's parameters, `mirror` and `cross-check`, at the command line.
 
 use icecore_tests::cli::{Cli, Runs};
 use icecore_tests::whole::noise;
@@ -141,4 +141,61 @@ fn init_takes_the_sizes_of_another_repository_when_asked_to() {
     let chunker =
         |place: &str, key: &str| cli.json(&["-r", place, "--key-file", key, "cat", "config"])[0]["chunker"].clone();
     assert_eq!(chunker("fourth", "fourth.key"), chunker("repo", "key"));
+}
+
+#[test]
+fn a_mirror_needs_no_key_refuses_writers_and_is_promoted() {
+    let cli = room();
+    let keyless = |arguments: &[&str]| {
+        let mut command = cli.command(arguments);
+        command.env_remove("ICECORE_KEY_FILE").run()
+    };
+    keyless(&["mirror", "usb"]).succeeds().tells("mirrored ");
+    keyless(&["mirror", "usb"]).succeeds().tells("mirrored 0 objects");
+    cli.run(&["-r", "usb", "restore", "latest", "--target", "back"]).succeeds();
+    assert_eq!(cli.read("back/source/other"), b"text");
+    cli.run(&["-r", "usb", "check", "--read-data"]).succeeds();
+    cli.run(&["-r", "usb", "backup", "source"]).fails(1, &["is a mirror", "hint:", "--promote"]);
+    keyless(&["mirror", "source"]).fails(1, &["is not empty"]);
+    keyless(&["mirror", "--promote", "second"]).fails(1, &["is no mirror"]);
+    keyless(&["-r", "nowhere", "mirror", "usb"]).fails(10, &["no repository"]);
+    keyless(&["mirror", "--promote", "usb"]).succeeds().tells("a repository of its own");
+    cli.run(&["-r", "usb", "backup", "source"]).succeeds();
+    keyless(&["mirror", "usb"]).fails(1, &["is not empty"]);
+}
+
+#[test]
+fn two_copies_are_compared_without_a_key_and_heal_each_other() {
+    let cli = room();
+    cli.run(&["mirror", "usb"]).succeeds();
+    let compare = |more: &[&str]| {
+        let mut command = cli.command(&[&["cross-check", "usb"], more].concat());
+        command.env_remove("ICECORE_KEY_FILE").run()
+    };
+    compare(&[]).succeeds().tells("both copies are whole and the same");
+    let pack = cli.json(&["list", "packs"])[0]["id"].as_str().expect("an id").to_owned();
+    let kind = if cli.path(&format!("repo/packs/d/{}/{pack}", &pack[..2])).exists() { "d" } else { "m" };
+    let path = |place: &str| cli.path(&format!("{place}/packs/{kind}/{}/{pack}", &pack[..2]));
+    let damage = |place: &str| {
+        let mut bytes = std::fs::read(path(place)).expect("it is there");
+        bytes[100] ^= 1;
+        std::fs::remove_file(path(place)).expect("ours");
+        std::fs::write(path(place), bytes).expect("ours");
+    };
+    let whole = std::fs::read(path("repo")).expect("it is there");
+    damage("repo");
+    compare(&["--dry-run"]).fails(1, &["1 object damaged"]).tells("can be healed in");
+    compare(&[]).succeeds().tells("healed in").tells(&pack);
+    assert_eq!(std::fs::read(path("repo")).expect("it is there"), whole);
+    damage("repo");
+    damage("usb");
+    compare(&[]).fails(1, &["2 objects could not be healed", "damaged in both"]);
+    std::fs::write(path("repo"), &whole).expect("ours");
+    compare(&[]).succeeds();
+    cli.backup(&[]);
+    let run = compare(&["--json", "--quiet"]).ends(3);
+    let summary = run.json().pop().expect("a summary");
+    assert!(summary["only_here"].as_array().is_some_and(|names| !names.is_empty()), "{summary}");
+    assert_eq!(summary["only_there"].as_array().map(Vec::len), Some(0));
+    cli.run(&["-r", "second", "cross-check", "usb"]).fails(1, &["another repository"]);
 }

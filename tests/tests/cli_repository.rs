@@ -131,8 +131,22 @@ fn bad_usage_is_code_1_and_help_is_none() {
 #[test]
 fn every_commands_help_has_an_example_and_the_exit_codes() {
     let cli = Cli::without_repository();
-    let commands =
-        ["init", "backup", "copy", "snapshots", "ls", "restore", "check", "cat", "list", "dump", "key", "version"];
+    let commands = [
+        "init",
+        "backup",
+        "copy",
+        "mirror",
+        "cross-check",
+        "snapshots",
+        "ls",
+        "restore",
+        "check",
+        "cat",
+        "list",
+        "dump",
+        "key",
+        "version",
+    ];
     for command in commands {
         let run = cli.run(&[command, "--help"]).succeeds();
         run.tells("Example").tells(&format!("  icecore {command}")).tells("Exit codes:").tells("130  interrupted");

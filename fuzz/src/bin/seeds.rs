@@ -9,6 +9,7 @@ use icecore_fuzz::vectors;
 const VECTORS: [(&str, &[&str]); 22] = [
     ("header", &["header", "sealed_pack", "sealed_keyring"]),
     ("marker", &["marker"]),
+    ("mirror", &["mirror"]),
     ("key_slot", &["key_slot_argon2id", "key_slot_raw", "sealed_slot_password", "sealed_slot_key_file"]),
     ("slot_body", &["slot_body"]),
     ("config", &["config"]),

@@ -42,7 +42,7 @@ impl Moment {
     pub fn line(&self, task: Task, stage: &str) -> String {
         // A check goes through packs, not through files.
         let counted = |counted: Total| match task {
-            Task::Check | Task::Prune | Task::Repair => numbers::size(counted.bytes),
+            Task::Check | Task::Mirror | Task::Prune | Task::Repair => numbers::size(counted.bytes),
             _ => format!("{} {}", numbers::count(counted.files, "file"), numbers::size(counted.bytes)),
         };
         let mut line = format!("[{}]", numbers::duration(self.elapsed));

@@ -7,7 +7,7 @@ use crate::error::Corruption;
 /// What an object is. The number stands in its header.
 ///
 /// Reserved for later verbs, and refused until then: 16 lock, 19 inventory, 20 audit, 21 journal,
-/// 22 attestation, 23 mirror, 24 verified.
+/// 22 attestation, 24 verified.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(u8)]
 pub enum ObjectType {
@@ -28,6 +28,7 @@ pub enum ObjectType {
     Format = 15,
     Forgotten = 17,
     Damaged = 18,
+    Mirror = 23,
 }
 
 /// Bytes of a header without extension.
@@ -73,6 +74,7 @@ impl ObjectType {
             15 => Self::Format,
             17 => Self::Forgotten,
             18 => Self::Damaged,
+            23 => Self::Mirror,
             _ => return None,
         })
     }
@@ -103,7 +105,7 @@ impl Header {
         check_version(version.into())?;
         let object_type = match ObjectType::from_number(number) {
             // Their layouts are their own; here they are out of place.
-            Some(ObjectType::Parity | ObjectType::KeySlot | ObjectType::Format) => {
+            Some(ObjectType::Parity | ObjectType::KeySlot | ObjectType::Format | ObjectType::Mirror) => {
                 return Err(Corruption::WrongType(number));
             }
             Some(object_type) => object_type,
@@ -161,7 +163,7 @@ mod tests {
         for number in 0..=255 {
             let expected = match number {
                 1..=11 | 14 | 17 | 18 => Ok(number),
-                12 | 13 | 15 => Err(Corruption::WrongType(number)),
+                12 | 13 | 15 | 23 => Err(Corruption::WrongType(number)),
                 _ => Err(Corruption::Unknown { field: "object type", value: number.into() }),
             };
             assert_eq!(with(4, number).map(|header| header.object_type as u8), expected);

@@ -9,6 +9,7 @@ use super::key_slot::{Derivation, KeySlot, SlotBody};
 use super::keyring::{Epoch, Keyring, SlotEntry};
 use super::list::{ListChild, ListNode};
 use super::marker::Marker;
+use super::mirror::MirrorMark;
 use super::pack::{ChunkRecord, Codec, Footer, FrameRecord, Trailer};
 use super::session::Session;
 use super::snapshot::{FLAG_PARTIAL, FLAG_PINNED, LineageRecord, Root, SnapshotRecord, Summary};
@@ -83,6 +84,12 @@ fn header() {
 fn marker() {
     let value = Marker { min_reader: 0, repository: RepositoryId(counting(0x10)), created_ms: 1_700_000_000_000 };
     check(&vector!("marker"), &value, value.encode(), Marker::decode);
+}
+
+#[test]
+fn mirror() {
+    let value = MirrorMark { repository: RepositoryId(counting(0x10)), created_ms: 1_700_000_000_000 };
+    check(&vector!("mirror"), &value, value.encode(), MirrorMark::decode);
 }
 
 #[test]

@@ -26,6 +26,7 @@ use crate::id::SnapshotId;
 use crate::pipeline;
 use crate::progress::Progress;
 use crate::repository::Repository;
+use crate::store::refuse_mirror;
 
 use choose::Policy;
 use cycle::Pruning;
@@ -256,6 +257,9 @@ impl Repository {
     pub fn prune(&self, options: &PruneOptions, progress: &dyn Progress) -> Result<PruneReport> {
         if matches!(options.max_unused, Unused::Percent(percent) if !(0.0..=100.0).contains(&percent)) {
             return Err(Error::Usage("unused room is between 0 and 100 per cent".into()));
+        }
+        if !options.dry_run {
+            refuse_mirror(self.backend().as_ref())?;
         }
         if !options.assume_expired.is_empty() && !options.dry_run {
             return Err(Error::Usage("only a dry run may assume that snapshots are gone".into()));

@@ -14,6 +14,7 @@ use crate::format::keyring::{Keyring, SlotEntry};
 use crate::id::{Doubled, ObjectName, RepositoryId, SlotId};
 use crate::platform::host;
 use crate::seal;
+use crate::store::refuse_mirror;
 
 /// What a new slot is made of.
 pub(super) struct NewSlot<'a> {
@@ -102,6 +103,7 @@ impl Repository {
     /// # Ok::<(), repo_core::Error>(())
     /// ```
     pub fn add_key(&self, secret: &Secret, label: &str, cost: PasswordCost) -> Result<KeyInfo> {
+        refuse_mirror(self.inner.backend.as_ref())?;
         self.replace_key(None, secret, label, cost)
     }
 
@@ -122,6 +124,7 @@ impl Repository {
     /// # Ok::<(), repo_core::Error>(())
     /// ```
     pub fn remove_key(&self, slot: SlotId) -> Result<()> {
+        refuse_mirror(self.inner.backend.as_ref())?;
         if self.inner.slot == Some(slot) {
             return Err(Error::Usage(
                 "this is the key in use; open the repository with another one to remove it".into(),
@@ -183,6 +186,7 @@ impl Repository {
     }
 
     fn change(&self, secret: &Secret, label: Option<&str>, cost: PasswordCost) -> Result<KeyInfo> {
+        refuse_mirror(self.inner.backend.as_ref())?;
         let Some(old) = self.inner.slot else {
             return Err(Error::Usage("opened with a recovery kit: there is no key to change, add one".into()));
         };

@@ -13,6 +13,7 @@ use crate::format::snapshot::SnapshotRecord;
 use crate::id::{Doubled, ObjectName, SeriesId, SnapshotId};
 use crate::seal;
 use crate::store::gc::{self, Cell};
+use crate::store::refuse_mirror;
 
 impl Repository {
     /// All snapshots that pass the filter. One that cannot be read is named, and not in the way of the others.
@@ -104,6 +105,7 @@ impl Repository {
 
     /// Writes the forget record of a snapshot: from then on it is not shown. Harmless if it has one.
     pub(crate) fn write_forgotten(&self, record: &Forgotten) -> Result<()> {
+        refuse_mirror(self.inner.backend.as_ref())?;
         let name = ObjectName::Forgotten(record.snapshot);
         let keys = &self.inner.keys;
         let payload = record.encode();

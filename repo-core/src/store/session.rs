@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::gc::{self, Cell};
 use super::writer::DurableTree;
-use crate::backend::{Backend, Listed, Prefix, Put};
+use crate::backend::{Backend, Listed, Prefix, Put, Span};
 use crate::crypto::{self, Keys};
 use crate::error::{BackendError, BackendErrorKind, Error, Result};
 use crate::format::header::ObjectType;
@@ -49,6 +49,7 @@ pub struct Session {
 impl Session {
     /// Registers a writer under a fresh name.
     pub fn register(backend: &Arc<dyn Backend>, keys: &Arc<Keys>, kind: SessionKind, program: &str) -> Result<Self> {
+        refuse_mirror(backend.as_ref())?;
         let started_ms = host::now_ns().max(0) as u64 / 1_000_000;
         let id = SnapshotId::new(started_ms, crypto::random()?);
         let record = session::Session {
@@ -160,6 +161,18 @@ impl Session {
             let _ = self.backend.remove(&name);
         }
         let _ = self.backend.remove(&ObjectName::Session(self.id));
+    }
+}
+
+/// Whoever writes asks this first: what a mirror gets from anybody but its source, its source does not know of.
+///
+/// # Errors
+/// [`Error::Mirror`].
+pub fn refuse_mirror(backend: &dyn Backend) -> Result<()> {
+    match backend.get(&ObjectName::Mirror, Span::All) {
+        Ok(_) => Err(Error::Mirror { place: backend.place() }),
+        Err(error) if error.is_absent() => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

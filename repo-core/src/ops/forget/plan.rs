@@ -12,6 +12,7 @@ use crate::id::SnapshotId;
 use crate::platform::host;
 use crate::progress::Progress;
 use crate::repository::{Repository, Selector, Snapshot, SnapshotFilter, SnapshotList, Witness};
+use crate::store::refuse_mirror;
 
 /// A forget record's reason is for people: no longer than this.
 const REASON_BYTES_MAX: usize = 1024;
@@ -283,8 +284,9 @@ impl Repository {
     /// pruned after the window.
     ///
     /// # Errors
-    /// None for a snapshot that could not be forgotten, which is in the report; [`Error::Cancelled`].
+    /// None for a snapshot that could not be forgotten, which is in the report; [`Error::Mirror`]; [`Error::Cancelled`].
     pub fn forget(&self, plan: &ForgetPlan, progress: &dyn Progress) -> Result<ForgetReport> {
+        refuse_mirror(self.backend().as_ref())?;
         let at_ms = host::now_ns().max(0) as u64 / 1_000_000;
         let purge_after_ms = at_ms.saturating_add(plan.window_ms);
         let mut report = ForgetReport { purge_after_ms, ..ForgetReport::default() };

@@ -7,6 +7,7 @@ use crate::pipeline;
 use crate::platform::host;
 use crate::progress::{Event, Progress};
 use crate::repository::Repository;
+use crate::store::refuse_mirror;
 use crate::store::{self, IndexRepair};
 
 /// How to repair the index.
@@ -67,6 +68,9 @@ impl Repository {
     /// # Errors
     /// If the place does not answer. What is wrong with objects is in the report.
     pub fn repair_index(&self, options: &RepairIndexOptions, progress: &dyn Progress) -> Result<IndexRepair> {
+        if !options.dry_run {
+            refuse_mirror(self.backend().as_ref())?;
+        }
         pipeline::guarded(|| {
             progress.report(Event::Stage { name: "index" });
             let store = self.store()?;

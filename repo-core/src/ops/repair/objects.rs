@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::progress::{Event, Progress};
 use crate::repository::{Mended, Repository};
+use crate::store::refuse_mirror;
 
 impl Repository {
     /// Writes a missing or damaged copy of a small object (the marker, key slots, keyrings, configs, snapshots) again from the
@@ -29,6 +30,9 @@ impl Repository {
     /// # Errors
     /// If the place does not answer. What cannot be brought back is in the report.
     pub fn repair_objects(&self, dry_run: bool, progress: &dyn Progress) -> Result<Mended> {
+        if !dry_run {
+            refuse_mirror(self.backend().as_ref())?;
+        }
         progress.report(Event::Stage { name: "small objects" });
         self.mend_small_objects(dry_run)
     }

@@ -24,6 +24,7 @@ use crate::platform::host;
 use crate::progress::{Event, Progress};
 use crate::repository::{Repository, SnapshotFilter};
 use crate::seal;
+use crate::store::refuse_mirror;
 use crate::store::{self, Index, Sealing, Session, SessionKind, Store, Writer, WriterOptions, gc};
 
 /// How to repair packs.
@@ -155,6 +156,9 @@ impl Repository {
     /// # Errors
     /// If a place does not answer; [`Error::Usage`] for a pack that nobody knows; [`Error::Cancelled`].
     pub fn repair_packs(&self, options: &RepairPacksOptions, progress: &dyn Progress) -> Result<RepairPacksReport> {
+        if !options.dry_run {
+            refuse_mirror(self.backend().as_ref())?;
+        }
         pipeline::guarded(|| Run { repository: self, options, progress }.go())
     }
 }

@@ -15,6 +15,7 @@ use crate::parity;
 use crate::pipeline::{self, lock};
 use crate::progress::{Event, Progress};
 use crate::repository::Repository;
+use crate::store::refuse_mirror;
 
 /// How to repair parity.
 #[derive(Debug, Clone, Default)]
@@ -114,6 +115,7 @@ impl Repository {
     /// # Ok::<(), repo_core::Error>(())
     /// ```
     pub fn repair_parity(&self, options: &ParityOptions, progress: &dyn Progress) -> Result<ParityReport> {
+        refuse_mirror(self.backend().as_ref())?;
         pipeline::guarded(|| self.repair_all_parity(options, progress))
     }
 

@@ -16,6 +16,7 @@ use crate::pipeline;
 use crate::platform::host;
 use crate::progress::{Event, Progress};
 use crate::repository::{Repository, Snapshot, SnapshotFilter};
+use crate::store::refuse_mirror;
 use crate::store::{Index, Sealing, Session, SessionKind, Store, Writer, WriterOptions};
 use crate::tree::{self, ChunkSink, ContentBuilder, Nodes, TreeBuilder};
 
@@ -121,6 +122,9 @@ impl Repository {
         options: &RepairSnapshotsOptions,
         progress: &dyn Progress,
     ) -> Result<RepairSnapshotsReport> {
+        if !options.dry_run {
+            refuse_mirror(self.backend().as_ref())?;
+        }
         pipeline::guarded(|| Run { repository: self, options, progress }.go())
     }
 }
