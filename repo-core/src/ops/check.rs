@@ -191,7 +191,7 @@ impl Run<'_> {
             _ => true,
         });
         if written_off > 0 {
-            let text = "damaged packs are recorded as such, and nothing needs what they lost; prune takes them away";
+            let text = "damaged packs are recorded as such, and nothing needs what they lost; prune takes those away whose tables can be read";
             report.notes.push(format!("{written_off} {text}"));
         }
         Ok(())
