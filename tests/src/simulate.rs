@@ -15,7 +15,13 @@
 //!   Multithreaded Programs", PLDI 2007. A state that was reached before with as much budget left is not explored again:
 //!   processes are functions of the answers they got, so the store and the history of answers of each process are the
 //!   whole state, and schedules that differ only in the order of calls that do not touch each other meet there.
+//!   Without such a bound, of moves that commute only one order is tried (sleep sets: P. Godefroid, LNCS 1032, 1996); every
+//!   state is still met.
 //! - [`Random`]: seeded, for configurations that are too large; the seed is in the report of a failure.
+//!
+//! `table` has the configurations, and the rules that are broken on purpose with the configuration that shows each.
+//! `cargo run -p icecore-tests --bin mutants` prints that table;
+//! `cargo run -p icecore-tests --bin simulate -- SCHEDULES PREEMPTIONS [CONFIGURATION]` searches for as long as one likes.
 
 mod explore;
 mod oracle;
@@ -25,7 +31,7 @@ mod source;
 mod store;
 pub mod table;
 
-pub use explore::{Chooser, Exhaustive, Found, Random, Replay, Report, Situation};
+pub use explore::{Chooser, Exhaustive, Found, Random, Replay, Report, Script, Situation};
 pub use oracle::Oracle;
 pub use run::{End, Faults, Move, Outcome, Ran, Role, Scenario, Stage, Start, Touch};
 pub use source::Letters;

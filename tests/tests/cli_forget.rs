@@ -235,7 +235,7 @@ fn a_pinned_snapshot_stays_until_it_is_unpinned() {
     assert_eq!(lines[0][0]["reasons"][1]["matches"], json!(["pinned"]));
     let run = cli.run(&["forget", short(&pinned), short(&ids[1])]);
     run.fails(3, &[&format!("error: {}: is pinned and stays", short(&pinned)), "1 pinned snapshot not forgotten"]);
-    assert_eq!(shown(&cli), [pinned.clone()], "the other one went");
+    assert_eq!(shown(&cli), std::slice::from_ref(&pinned), "the other one went");
     let run = cli.run(&["--json", "forget", &pinned]).ends(3);
     assert_eq!((&run.error_json()[0]["item"], &run.error_json()[1]["code"]), (&json!(pinned), &json!(3)));
     let lines = cli.json(&["tag", "--unpin", &pinned]);

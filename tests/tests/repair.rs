@@ -126,10 +126,12 @@ type EntrySet = BTreeSet<(ChunkId, PackId, [u32; 4], u32, u32)>;
 /// All places of all chunks.
 fn entries(repository: &Repository) -> EntrySet {
     let mut entries = EntrySet::new();
-    store::of(repository).expect("the index loads").view().each(|_, id, place| {
-        let record = place.frame.record;
-        let frame = [place.frame.ordinal, record.offset, record.stored_length, record.raw_length];
-        entries.insert((*id, place.pack, frame, place.offset, place.length));
+    let view = store::of(repository).expect("the index loads").view();
+    view.each_row(|chunk| {
+        let (pack, place) = view.frames()[chunk.frame as usize];
+        let record = place.record;
+        let frame = [place.ordinal, record.offset, record.stored_length, record.raw_length];
+        entries.insert((*chunk.id, view.packs()[pack as usize].id, frame, chunk.offset, chunk.length));
     });
     entries
 }
@@ -377,7 +379,7 @@ fn a_store_that_does_not_answer_is_not_a_lost_chunk() {
     let repository = Repository::open(trouble.clone(), &whole::secret()).unwrap();
     let store = store::of(&repository).unwrap();
     let (mut kind, mut id) = (None, None);
-    store.view().each(|of, chunk, _| (kind, id) = (Some(of), Some(*chunk)));
+    store.view().each_row(|chunk| (kind, id) = (Some(chunk.kind), Some(*chunk.id)));
     let (kind, id) = (kind.unwrap(), id.unwrap());
     for unanswered in [io::ErrorKind::TimedOut, io::ErrorKind::PermissionDenied] {
         *trouble.with_packs.lock().unwrap() = Some(unanswered);

@@ -10,7 +10,7 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use icecore_tests::cli::{Cli, Run, Runs, end};
+use icecore_tests::cli::{Cli, Run, end};
 use icecore_tests::tree::Dice;
 use icecore_tests::whole::noise;
 use rustix::process::{Pid, Signal, kill_process};

@@ -184,10 +184,24 @@ struct Run<'c> {
 
 impl Run<'_> {
     fn check(&self, findings: &mut Findings, report: &mut CheckReport) -> Result<()> {
+        self.look(findings, report)?;
+        // A pack that is written off is expected to be damaged; it matters as long as something needs what it lost.
+        let written_off = findings.retain(|object, is_needed| match object {
+            Damaged::Object(ObjectName::Pack(_, id)) => is_needed || !self.view.is_written_off(id),
+            _ => true,
+        });
+        if written_off > 0 {
+            let text = "damaged packs are recorded as such, and nothing needs what they lost; prune takes them away";
+            report.notes.push(format!("{written_off} {text}"));
+        }
+        Ok(())
+    }
+
+    fn look(&self, findings: &mut Findings, report: &mut CheckReport) -> Result<()> {
         let level = self.options.level;
         let mut lost = Lost::default();
-        let reclaimed = gc::reclaimed(self.store.backend().as_ref(), self.store.keys())?;
-        packs::check_index(self.view, &reclaimed, findings, &mut lost, &mut report.notes);
+        let planned = gc::planned(self.store.backend().as_ref(), self.store.keys())?;
+        packs::check_index(self.view, &planned, findings, &mut lost, &mut report.notes);
         let is_listed = |pack: &PackId| self.view.report().listed_packs.contains_key(pack);
         parity::note_orphans(self.parity, is_listed, &mut report.notes);
         let listed = packs::listed(self.view);

@@ -90,3 +90,31 @@ fn belongs(prefix: Prefix, name: Doubled) -> bool {
             | (Prefix::Snapshots, Doubled::Snapshot(_))
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Memory;
+
+    fn whole() -> Bytes {
+        [b"what it says".as_slice(), blake3::hash(b"what it says").as_bytes()].concat().into()
+    }
+
+    #[test]
+    fn a_second_copy_that_its_writer_did_not_live_to_write_is_written_by_the_next() {
+        let (backend, name) = (Memory::new(), Doubled::Config(1));
+        backend.put_new(&name.into(), whole()).unwrap();
+        let mine = Bytes::from_static(b"of another writer");
+        assert_eq!(put(&backend, name, &mine).unwrap(), Put::Exists(whole()));
+        assert_eq!(backend.get(&ObjectName::SecondCopy(name), Span::All).unwrap(), whole(), "a copy of what is there");
+    }
+
+    #[test]
+    fn damage_is_not_copied() {
+        let (backend, name) = (Memory::new(), Doubled::Config(1));
+        let rot = Bytes::from_static(b"of which the hash at its end is wrong, so that nobody believes it");
+        backend.put_new(&name.into(), rot.clone()).unwrap();
+        assert_eq!(put(&backend, name, &whole()).unwrap(), Put::Exists(rot));
+        assert!(backend.get(&ObjectName::SecondCopy(name), Span::All).unwrap_err().is_absent());
+    }
+}

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{Repository, Snapshot};
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, Result};
 use crate::format::snapshot::SnapshotRecord;
 use crate::id::{ChunkId, ChunkKind, SnapshotId};
 use crate::progress::Progress;
@@ -67,8 +67,11 @@ impl Repository {
     ) -> Result<Snapshot> {
         let origin = record.id;
         // Looked at again after the session was registered: it may have gone since the caller saw it.
-        let is_there =
-            self.read_published(origin)?.is_some() && (forgotten.contains(&origin) == (old == Old::Forgotten));
+        let there = match self.read_published(origin) {
+            Err(Error::Corrupt { problem: Corruption::Missing, .. }) => None,
+            there => there?,
+        };
+        let is_there = there.is_some() && (forgotten.contains(&origin) == (old == Old::Forgotten));
         if !is_there {
             return Err(Error::NoSnapshot { selector: origin.short() });
         }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use super::run::{Move, Ran, Scenario, Touch};
+use super::store::Fate;
 
 /// Where a schedule is.
 pub struct Situation<'s> {
@@ -181,13 +182,14 @@ pub struct Random {
     state: u64,
     /// Of 100 moves so many go on with the process that made the last.
     stay_percent: u64,
+    last: Option<usize>,
 }
 
 impl Random {
     /// The schedule of this seed.
     pub fn new(seed: u64) -> Self {
         // Some seeds switch at every call, others seldom: races of both kinds are found sooner.
-        let mut random = Self { state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15), stay_percent: 0 };
+        let mut random = Self { state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15), stay_percent: 0, last: None };
         random.stay_percent = [50, 90, 95, 97, 98, 99][(random.next() % 6) as usize];
         random
     }
@@ -199,6 +201,10 @@ impl Random {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end.max(1) as u64) as usize
     }
 
     /// Runs the schedules of seeds `first..first + count`.
@@ -224,14 +230,20 @@ impl Chooser for Random {
         let moves = now.moves;
         // Moves are ordered: first the process that goes on, then others, then what goes wrong.
         let ordinary = moves.iter().filter(|one| !one.is_fault()).count().max(1);
-        if ordinary < moves.len() && self.next().is_multiple_of(32) {
-            return Some(ordinary + (self.next() % (moves.len() - ordinary) as u64) as usize);
-        }
-        if self.next() % 100 < self.stay_percent {
-            let same = moves.iter().filter(|one| one.process() == moves[0].process() && !one.is_fault()).count();
-            return Some((self.next() % same.max(1) as u64) as usize);
-        }
-        Some((self.next() % ordinary as u64) as usize)
+        let goes_on = moves[0].process() == self.last && self.last.is_some();
+        // Answers are seldom such that they may be lost, and processes may always die.
+        let is_rare =
+            moves[ordinary.min(moves.len())..].iter().any(|one| matches!(one, Move::Process(_, Fate::AnswerLost)));
+        let chosen = if ordinary < moves.len() && self.next().is_multiple_of(if is_rare { 3 } else { 32 }) {
+            ordinary + self.below(moves.len() - ordinary)
+        } else if goes_on && self.next() % 100 < self.stay_percent {
+            let same = moves[..ordinary].iter().filter(|one| one.process() == self.last).count();
+            self.below(same)
+        } else {
+            self.below(ordinary)
+        };
+        self.last = moves[chosen].process();
+        Some(chosen)
     }
 }
 
@@ -253,6 +265,40 @@ impl Chooser for Replay<'_> {
     fn choose(&mut self, _: &Situation<'_>) -> Option<usize> {
         self.depth += 1;
         Some(self.decisions.get(self.depth - 1).copied().unwrap_or(0))
+    }
+}
+
+/// Processes take turns as it is written: each goes on until it asks for something, then the next. When all is done
+/// that is written, whoever can goes on, the first one first.
+#[derive(Debug)]
+pub struct Script<'d> {
+    turns: &'d [(usize, &'d str)],
+    turn: usize,
+}
+
+impl<'d> Script<'d> {
+    /// Each turn: the number of a process, and a part of the request before which it stops; empty: not before its end.
+    pub fn of(turns: &'d [(usize, &'d str)]) -> Self {
+        Self { turns, turn: 0 }
+    }
+
+    /// Whether all turns were taken.
+    pub fn is_done(&self) -> bool {
+        self.turn == self.turns.len()
+    }
+}
+
+impl Chooser for Script<'_> {
+    fn choose(&mut self, now: &Situation<'_>) -> Option<usize> {
+        while let Some((process, until)) = self.turns.get(self.turn) {
+            let own = now.moves.iter().position(|one| one.process() == Some(*process));
+            match own {
+                Some(own) if until.is_empty() || !(now.shown)(now.moves[own]).contains(until) => return Some(own),
+                // It stops here, or has ended.
+                _ => self.turn += 1,
+            }
+        }
+        Some(0)
     }
 }
 

@@ -9,8 +9,8 @@ use repo_core::internals::format::index::IndexBlock;
 use repo_core::internals::format::keyring::Purpose;
 use repo_core::internals::{seal, store};
 use repo_core::{
-    BackupOptions, ChunkKind, Corruption, Error, ObjectName, PackKind, PruneOptions, PruneReport, Put, Repository,
-    Result, Silent, SnapshotFilter, SnapshotId, Unused,
+    BackupOptions, ChunkKind, Corruption, Error, ObjectName, PackKind, Prefix, PruneOptions, PruneReport, Put,
+    Repository, Result, Silent, SnapshotFilter, SnapshotId, Unused,
 };
 
 use super::explore::{Chooser, Situation};
@@ -67,6 +67,9 @@ pub fn prune_twice(options: PruneOptions) -> Role {
     })
 }
 
+/// Just before the simulated clocks begin.
+const BEFORE_ALL_MS: u64 = 1_799_999_999_000;
+
 /// When a forgotten snapshot may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
@@ -88,8 +91,8 @@ pub fn forget_host(repository: &Repository, host: &str, window: Window) -> Resul
 fn forget(repository: &Repository, snapshot: SnapshotId, window: Window) -> Result<()> {
     let record = Forgotten {
         snapshot,
-        at_ms: 1,
-        purge_after_ms: if window == Window::Over { 1 } else { u64::MAX },
+        at_ms: BEFORE_ALL_MS,
+        purge_after_ms: if window == Window::Over { BEFORE_ALL_MS } else { u64::MAX },
         reason: String::new(),
         by: String::new(),
         extensions: Vec::new(),
@@ -124,7 +127,7 @@ pub fn read_all(repository: &Repository) -> Result<()> {
         let letters = b'a'..=b'z';
         let read = letters.clone().try_for_each(|letter| read_letter(repository, &snapshot, letter));
         if let Err(error) = read {
-            let is_there = repository.snapshots(&SnapshotFilter::new())?.snapshots.iter().any(|one| *one == snapshot);
+            let is_there = repository.snapshots(&SnapshotFilter::new())?.snapshots.contains(&snapshot);
             if is_there {
                 return Err(error);
             }
@@ -181,6 +184,31 @@ impl Chooser for TakingTurns {
         let other = now.moves.iter().position(|one| one.process() != now.moves[0].process() && !one.is_fault());
         Some(other.unwrap_or(0))
     }
+}
+
+/// A process that brings back what is forgotten. That it came too late is no failure.
+pub fn undelete() -> Role {
+    Role::new("undelete", |stage: &Stage| {
+        let repository = stage.repository()?;
+        for one in repository.forgotten()? {
+            match repository.undelete(&one.snapshot.id().short(), &Silent) {
+                Ok(_) | Err(Error::NoSnapshot { .. } | Error::ChunkLost { .. } | Error::Fenced) => {}
+                // Taken since it was listed.
+                Err(Error::Corrupt { object: ObjectName::Snapshot(_), problem: Corruption::Missing }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    })
+}
+
+/// What is left when the names of writers are not needed any more.
+pub fn without_sessions(start: &Start) -> Start {
+    start.then(|repository| {
+        for (name, _) in repository.objects(Prefix::Sessions).expect("memory lists") {
+            repository.backend().remove(&name).expect("memory removes");
+        }
+    })
 }
 
 /// A process that carries out deletes that it was told of long ago.
@@ -252,7 +280,7 @@ impl Chooser for DiesBefore {
 }
 
 /// Everybody has done his work, all that is there comes back, and a check of every byte finds nothing that matters: a pack
-/// that was deleted may still be in the index.
+/// that was deleted may still be in the index, and a second copy may come after its snapshot was expired.
 ///
 /// # Errors
 /// What is not so, in words.
@@ -263,7 +291,8 @@ pub fn is_whole(end: &End) -> std::result::Result<(), String> {
     let report = whole::check(&repository)?;
     let matters = |error: &&Error| match error {
         Error::Corrupt { object, problem: Corruption::Missing } => {
-            !matches!(object, ObjectName::Pack(..) | ObjectName::SecondCopy(_)) || !report.damaged_snapshots.is_empty()
+            let is_copy = matches!(object, ObjectName::SecondCopy(_) | ObjectName::Snapshot(_));
+            !(is_copy || matches!(object, ObjectName::Pack(..)) && report.damaged_snapshots.is_empty())
         }
         _ => true,
     };
@@ -284,11 +313,11 @@ pub fn is_reclaimed(end: &End) -> std::result::Result<(), String> {
     if left.unused_packs > 0 || left.remaining_unused_bytes > 0 && left.packs == 0 {
         return Err(format!("{} packs are left that nobody needs", left.unused_packs));
     }
-    let sessions = repository.objects(repo_core::Prefix::Sessions).map_err(whole::in_words("listing"))?;
+    let sessions = repository.objects(Prefix::Sessions).map_err(whole::in_words("listing"))?;
     if let Some((name, _)) = sessions.first() {
         return Err(format!("{name} is left"));
     }
-    whole::is_whole_but_for_copies(&repository)
+    is_whole(end)
 }
 
 fn prune_to(repository: &Repository, options: &PruneOptions) -> std::result::Result<PruneReport, String> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Alike, BackupOptions, Mode};
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, Result};
 use crate::format::snapshot::LineageRecord;
 use crate::id::SeriesId;
 use crate::repository::{Repository, Selector, Snapshot, SnapshotFilter};
@@ -24,7 +24,8 @@ impl Lineage {
     /// Looks at the snapshots of the source's series.
     pub fn find(repository: &Repository, source: &dyn Source, options: &BackupOptions) -> Result<Self> {
         let series = repository.inner.keys.series(&label(source, options));
-        let known = repository.series(series)?;
+        let mut known = repository.series(series)?;
+        let newest_digest = newest_digest(repository, &mut known)?;
         let newest = known.last();
         let alike = match options.alike {
             Some(alike) => Some(all_alike(repository, source, options, alike)?),
@@ -44,13 +45,20 @@ impl Lineage {
             (Mode::Differential, Some(base)) => LineageRecord::Differential { base: base.id() },
             (_, Some(parent)) => LineageRecord::Incremental { parent: parent.id() },
         };
-        let newest_digest = match newest {
-            Some(newest) => repository.snapshot_digest(newest.id())?,
-            None => [0; 32],
-        };
         let sequence = newest.map_or(Ok(0), |newest| newest.record.sequence.checked_add(1).ok_or(LAST))?;
         Ok(Self { series, sequence, kind, parent, newest_digest })
     }
+}
+
+/// Of the newest that is still there: what was forgotten may have been taken by a prune since it was listed.
+fn newest_digest(repository: &Repository, known: &mut Vec<Snapshot>) -> Result<[u8; 32]> {
+    while let Some(newest) = known.last() {
+        match repository.snapshot_digest(newest.id()) {
+            Err(Error::Corrupt { problem: Corruption::Missing, .. }) => known.pop(),
+            digest => return digest,
+        };
+    }
+    Ok([0; 32])
 }
 
 const LAST: Error = Error::Malformed("a snapshot with the last possible sequence number");

@@ -13,7 +13,6 @@ use crate::error::{Error, Result};
 use crate::format::snapshot::Root;
 use crate::format::tree::{Content, ExtentKind, Metadata, Node, NodeKind, Timestamp, Xattrs};
 use crate::id::ChunkKind;
-use crate::mutants::mutant;
 use crate::pipeline::Budgeted;
 use crate::progress::Event;
 use crate::store::Index;
@@ -458,8 +457,7 @@ impl<'r> Walker<'r> {
         let newest = if options.ignore_ctime { before.modified } else { before.changed };
         // A stream is known by reading it alone.
         let can_tell = !self.run.source.is_stream();
-        let is_stored = || self.is_stored(node) || mutant!("what the parent has is believed to be there");
-        can_tell && same && !before.unstable && !self.is_racy(newest) && is_stored()
+        can_tell && same && !before.unstable && !self.is_racy(newest) && self.is_stored(node)
     }
 
     /// Attributes change with the ctime only.

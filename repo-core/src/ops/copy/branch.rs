@@ -16,7 +16,7 @@ use crate::store::{Index, Store, Writer};
 use crate::tree::{ChunkSink, ContentBuilder, TreeBuilder};
 
 /// Zeros that were written are cut like any other bytes, so many at a time.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// One target's side of a copy.
 pub struct Branch<'a, 'scope, 's> {

@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_pack_as_large_as_the_smallest_that_is_not_merged_stays() {
-        let merging = Policy { repack_smaller_than_bytes: [50, 0], ..policy(Unused::Unlimited) };
+        let merging = Policy { repack_smaller_than_bytes: [50, 50], ..policy(Unused::Unlimited) };
         let moved = |packs: &[PackUse]| choose(packs, &HashSet::new(), &merging).repack;
         assert_eq!(moved(&[pack(1, 50, 50), pack(2, 49, 49), pack(3, 48, 48)]), ids(&[2, 3]));
         assert_eq!(moved(&[pack(1, 50, 50), pack(2, 49, 49)]), vec![], "one alone");

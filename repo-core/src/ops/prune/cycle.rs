@@ -19,7 +19,7 @@ use crate::platform::host;
 use crate::progress::{Event, Progress};
 use crate::repository::{Published, Repository};
 use crate::store::gc::{self, Cell, Cycles};
-use crate::store::{Index, Store, WriterOptions};
+use crate::store::{Index, Store, WriterOptions, compact};
 
 use super::choose::choose;
 use super::plan::Question;
@@ -49,6 +49,8 @@ pub(super) struct Pruning<'r> {
     pub(super) companions: HashMap<PackId, Vec<ObjectName>>,
     /// Packs that this run wrote itself, each chunk named as it was moved.
     proven: HashSet<PackId>,
+    /// Whether the index speaks of packs that are gone.
+    index_is_stale: bool,
     /// The cycle whose mark is this run's.
     own_mark: Option<u64>,
     /// What the place has room for.
@@ -85,6 +87,7 @@ impl<'r> Pruning<'r> {
             retained: HashSet::new(),
             companions: HashMap::new(),
             proven: HashSet::new(),
+            index_is_stale: false,
             own_mark: None,
             room: Room::default(),
             was_moving: false,
@@ -180,6 +183,10 @@ impl<'r> Pruning<'r> {
         self.check_roots(&cycles)?;
         let Some(mark) = self.evaluate(cycle)? else {
             self.remove_fenced()?;
+            // The last cycle's run died between its end and its tidying up: nobody else would do it.
+            if self.index_is_stale {
+                compact(self.backend(), self.keys(), self.by)?;
+            }
             return Ok(Outcome::Nothing);
         };
         let bytes = gc::seal_step(self.keys(), cycle, GcStage::Mark, self.by, &mark.encode())?;
@@ -241,6 +248,7 @@ impl<'r> Pruning<'r> {
         let store = self.repository.fresh_store()?;
         let view = store.view();
         self.fail_closed(&view)?;
+        self.index_is_stale = !view.report().missing_packs.is_empty();
         self.progress.report(Event::Stage { name: "trees" });
         let published = self.published()?;
         let expired = self.expired(&published);
@@ -411,7 +419,11 @@ impl<'r> Pruning<'r> {
             return Ok(Outcome::Again);
         };
         if !is_own && !mutant!("a foreign plan is obeyed") {
-            self.check_plan(&mark, &plan)?;
+            if let Err(error) = self.check_plan(&mark, &plan) {
+                // Nothing is deleted. If the cycle has ended meanwhile, what is there now is no judge of its plan.
+                let is_over = Cycles::list(self.backend())?.newest_done() >= cycle;
+                return if is_over { Ok(Outcome::Again) } else { Err(error) };
+            }
             if !self.report.waiting_for.is_empty() {
                 return Ok(Outcome::Waiting);
             }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use crate::backend::Span;
 use crate::error::{Error, Result};
-use crate::id::{ChunkId, ChunkKind, PackId};
+use crate::id::{ChunkId, ChunkKind, ObjectName, PackId};
 use crate::mutants::mutant;
 use crate::store::{Index, Place, Store};
 
@@ -68,9 +69,13 @@ impl Question<'_> {
     /// plan asks for himself.
     pub fn may_all_go(&self, delete: &BTreeSet<PackId>) -> Result<bool> {
         let listed = &self.view.report().listed_packs;
-        let there: BTreeSet<PackId> = delete.iter().copied().filter(|pack| listed.contains_key(pack)).collect();
-        if !there.iter().all(|pack| self.is_fully_known(pack)) {
-            return Ok(false);
+        let mut there: BTreeSet<PackId> = BTreeSet::new();
+        for pack in delete.iter().filter(|pack| listed.contains_key(pack)) {
+            if self.is_fully_known(pack) {
+                there.insert(*pack);
+            } else if self.is_there(pack)? {
+                return Ok(false);
+            }
         }
         let only = Question { marked: delete, ..*self };
         for (kind, id) in only.live_chunks_of(&there).into_keys() {
@@ -79,6 +84,16 @@ impl Question<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// Whether a listed pack still is: somebody else may carry out the same plan at this moment.
+    fn is_there(&self, pack: &PackId) -> Result<bool> {
+        let Some((kind, _)) = self.view.report().listed_packs.get(pack) else { return Ok(false) };
+        match self.store.backend().get(&ObjectName::Pack(*kind, *pack), Span::Range { offset: 0, length: 1 }) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_absent() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Of a pack whose table cannot be read nobody knows what would go with it.

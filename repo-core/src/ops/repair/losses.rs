@@ -120,9 +120,8 @@ impl<'s> Survey<'s> {
                 }
                 None => {
                     let Some(done) = open.pop() else { break };
-                    match open.last_mut() {
-                        Some(above) => above.is_whole &= done.is_whole,
-                        None => {}
+                    if let Some(above) = open.last_mut() {
+                        above.is_whole &= done.is_whole;
                     }
                     if done.is_whole {
                         self.whole.insert(done.root);

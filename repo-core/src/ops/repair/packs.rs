@@ -172,9 +172,17 @@ struct Candidate {
 struct Patient {
     candidate: Candidate,
     problem: String,
-    /// Whole, if anything gives that.
-    bytes: Option<Bytes>,
+    source: Source,
     is_recorded: bool,
+}
+
+/// What gives a pack's bytes whole. They are asked for again when their turn comes: there may be more packs than memory.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    /// Itself, or its parity.
+    Rebuilt,
+    Mirror,
+    Nothing,
 }
 
 struct Run<'r> {
@@ -188,15 +196,15 @@ impl Run<'_> {
         let mut report = RepairPacksReport::default();
         self.progress.report(Event::Stage { name: "packs" });
         let store = self.repository.fresh_store()?;
-        let suspects = self.read(&self.candidates(&store)?, &store.view(), &mut report)?;
         let parity = ParityNames::list(self.repository.backend().as_ref())?;
+        let suspects = self.read(&self.candidates(&store)?, &store.view(), &mut report)?;
         let mut patients = Vec::new();
         for candidate in suspects {
             self.check_cancelled()?;
             patients.extend(self.heal(candidate, &store.view(), &parity, &mut report)?);
         }
         if !patients.is_empty() {
-            self.rescue(&patients, &mut report)?;
+            self.rescue(&patients, &parity, &mut report)?;
         }
         report.packs.sort_unstable_by_key(|pack| pack.pack);
         Ok(report)
@@ -277,10 +285,10 @@ impl Run<'_> {
         let is_recorded = view.damaged_packs().any(|recorded| *recorded == pack);
         let rebuilt = heal::rebuild_pack(backend, parity, kind, pack)?;
         let (bytes, problem, is_missing, outcome) = match rebuilt {
-            Rebuilt::Whole(bytes) if is_recorded => {
+            Rebuilt::Whole(_) if is_recorded => {
                 // Whoever trusts the record condemns the pack sooner or later: what is only there moves.
                 let problem = "it is recorded as damaged, and is whole".to_owned();
-                return Ok(Some(Patient { candidate, problem, bytes: Some(bytes), is_recorded }));
+                return Ok(Some(Patient { candidate, problem, source: Source::Rebuilt, is_recorded }));
             }
             Rebuilt::Whole(_) => {
                 let problem = "it was read with other bytes once".to_owned();
@@ -290,7 +298,7 @@ impl Run<'_> {
             Rebuilt::Healed { bytes, is_missing } => {
                 (Some(bytes), damage(is_missing), is_missing, PackOutcome::HealedByParity)
             }
-            Rebuilt::Lost { reasons, is_missing } => match self.from_mirror(kind, pack)? {
+            Rebuilt::Lost { reasons, is_missing } => match self.mirrored(kind, pack)? {
                 Some(bytes) => (Some(bytes), damage(is_missing), is_missing, PackOutcome::HealedByMirror),
                 None => (None, reasons.join("; "), is_missing, PackOutcome::Lost),
             },
@@ -299,26 +307,31 @@ impl Run<'_> {
             // Removed since it was listed, as packs are whose chunks are elsewhere.
             return Ok(None);
         }
-        let Some(whole) = bytes.as_ref().filter(|_| !is_missing && !is_recorded) else {
-            return Ok(Some(Patient { candidate, problem, bytes, is_recorded }));
+        let source = match outcome {
+            PackOutcome::HealedByParity => Source::Rebuilt,
+            PackOutcome::HealedByMirror => Source::Mirror,
+            _ => Source::Nothing,
+        };
+        let Some(whole) = bytes.filter(|_| !is_missing && !is_recorded) else {
+            return Ok(Some(Patient { candidate, problem, source, is_recorded }));
         };
         if self.options.dry_run {
             report.packs.push(healed(candidate, problem, outcome));
             return Ok(None);
         }
-        match heal::write_back(backend, kind, pack, whole.clone())? {
+        match heal::write_back(backend, kind, pack, whole)? {
             Healing::Healed(_) | Healing::Whole(_) => {
                 report.packs.push(healed(candidate, problem, outcome));
                 Ok(None)
             }
             Healing::Missing => Ok(None),
-            Healing::Irreplaceable => Ok(Some(Patient { candidate, problem, bytes, is_recorded })),
-            Healing::Lost(reasons) => Ok(Some(Patient { candidate, problem: reasons.join("; "), bytes, is_recorded })),
+            Healing::Irreplaceable => Ok(Some(Patient { candidate, problem, source, is_recorded })),
+            Healing::Lost(reasons) => Ok(Some(Patient { candidate, problem: reasons.join("; "), source, is_recorded })),
         }
     }
 
     /// Believed only by its name; a mirror that does not answer is an error, since the caller counts on it.
-    fn from_mirror(&self, kind: PackKind, pack: PackId) -> Result<Option<Bytes>> {
+    fn mirrored(&self, kind: PackKind, pack: PackId) -> Result<Option<Bytes>> {
         let Some(mirror) = &self.options.mirror else { return Ok(None) };
         match mirror.get(&ObjectName::Pack(kind, pack), Span::All) {
             Ok(bytes) => Ok(Some(bytes).filter(|bytes| seal::has_name(bytes, &pack.0))),
@@ -328,7 +341,7 @@ impl Run<'_> {
     }
 
     /// Replaces packs chunk by chunk, and records those that are there as damaged.
-    fn rescue(&self, patients: &[Patient], report: &mut RepairPacksReport) -> Result<()> {
+    fn rescue(&self, patients: &[Patient], parity: &ParityNames, report: &mut RepairPacksReport) -> Result<()> {
         self.progress.report(Event::Stage { name: "chunks of damaged packs" });
         let inner = &self.repository.inner;
         // Registered before the index is read: whatever this run relies on stays, and nobody takes its packs away.
@@ -343,12 +356,12 @@ impl Run<'_> {
         let told = store::told_of(&store, &damaged)?;
         let mut rescue = Rescue { store: &store, view: &view, damaged, told, saved: HashSet::new() };
         let tallies = match &session {
-            None => self.search(patients, &mut rescue, None)?,
+            None => self.search(patients, parity, &mut rescue, None)?,
             Some(session) => {
                 let sealing = Sealing::new(&store, session.id(), self.writer_options());
                 let tallies = pipeline::scope(|scope| {
                     let mut writer = sealing.start(scope)?;
-                    let tallies = self.search(patients, &mut rescue, Some(&mut writer))?;
+                    let tallies = self.search(patients, parity, &mut rescue, Some(&mut writer))?;
                     writer.finish()?;
                     Ok(tallies)
                 });
@@ -379,24 +392,40 @@ impl Run<'_> {
     fn search(
         &self,
         patients: &[Patient],
+        parity: &ParityNames,
         rescue: &mut Rescue<'_>,
         mut writer: Option<&mut Writer<'_, '_>>,
     ) -> Result<Vec<Tally>> {
         let mut tallies = Vec::new();
-        for Patient { candidate, bytes, .. } in patients {
+        for Patient { candidate, source, .. } in patients {
             self.check_cancelled()?;
-            let name = ObjectName::Pack(candidate.kind, candidate.pack);
-            let bytes = match (bytes, candidate.size) {
-                (Some(bytes), _) => bytes.clone(),
-                (None, Some(size)) => {
-                    heal::read_what_is_left(self.repository.backend().as_ref(), &name, size).unwrap_or_default().into()
-                }
-                (None, None) => Bytes::new(),
-            };
+            let bytes = self.bytes_of(*candidate, *source, parity)?;
             let left = Left { kind: candidate.kind, pack: candidate.pack, bytes };
             tallies.push(rescue.search(&left, writer.as_deref_mut())?);
         }
         Ok(tallies)
+    }
+
+    /// All of a pack, or what is left of it.
+    fn bytes_of(&self, candidate: Candidate, source: Source, parity: &ParityNames) -> Result<Bytes> {
+        let Candidate { pack, kind, size } = candidate;
+        let backend = self.repository.backend().as_ref();
+        let whole = match source {
+            Source::Rebuilt => match heal::rebuild_pack(backend, parity, kind, pack)? {
+                Rebuilt::Whole(bytes) | Rebuilt::Healed { bytes, .. } => Some(bytes),
+                Rebuilt::Lost { .. } => None,
+            },
+            Source::Mirror => self.mirrored(kind, pack)?,
+            Source::Nothing => None,
+        };
+        Ok(match (whole, size) {
+            (Some(bytes), _) => bytes,
+            (None, Some(size)) => {
+                let name = ObjectName::Pack(kind, pack);
+                heal::read_what_is_left(backend, &name, size).unwrap_or_default().into()
+            }
+            (None, None) => Bytes::new(),
+        })
     }
 
     fn writer_options(&self) -> WriterOptions {
