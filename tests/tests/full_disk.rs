@@ -165,18 +165,16 @@ impl Loop {
         Ok(Self { place })
     }
 
-    /// Leaves an ordinary user nothing.
+    /// Leaves an ordinary user not one block. What is set aside for root stays as it is: else room that is given up would
+    /// be root's.
     fn fill(&self) {
         let filler = fs::File::create(self.place.join("filler")).unwrap();
-        let mut left = rustix::fs::statvfs(&self.place).unwrap().f_bfree * 4096;
-        // Root's share too: what is allocated in large pieces first, then in small ones.
+        let free = || rustix::fs::statvfs(&self.place).map(|place| place.f_bavail * place.f_frsize).unwrap();
         let mut end = 0;
-        while left >= 4096 {
-            let piece = left.next_power_of_two() / 2;
-            match rustix::fs::fallocate(&filler, rustix::fs::FallocateFlags::empty(), end, piece) {
-                Ok(()) => end += piece,
-                Err(_) => left = piece - 1,
-            }
+        while free() > 0 {
+            let piece = free();
+            rustix::fs::fallocate(&filler, rustix::fs::FallocateFlags::empty(), end, piece).unwrap();
+            end += piece;
         }
     }
 }

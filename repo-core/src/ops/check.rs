@@ -200,8 +200,8 @@ impl Run<'_> {
     fn look(&self, findings: &mut Findings, report: &mut CheckReport) -> Result<()> {
         let level = self.options.level;
         let mut lost = Lost::default();
-        let reclaimed = gc::reclaimed(self.store.backend().as_ref(), self.store.keys())?;
-        packs::check_index(self.view, &reclaimed, findings, &mut lost, &mut report.notes);
+        let planned = gc::planned(self.store.backend().as_ref(), self.store.keys())?;
+        packs::check_index(self.view, &planned, findings, &mut lost, &mut report.notes);
         let is_listed = |pack: &PackId| self.view.report().listed_packs.contains_key(pack);
         parity::note_orphans(self.parity, is_listed, &mut report.notes);
         let listed = packs::listed(self.view);

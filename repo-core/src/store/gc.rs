@@ -164,20 +164,17 @@ pub fn retained(backend: &dyn Backend, keys: &Keys, cycles: &Cycles) -> Result<V
     }
 }
 
-/// The packs that prune deleted, or is about to: those of the plans that are there. What the index still says of them is
-/// tidied when the cycle is over, or by the next run if this one was cut off.
-pub fn reclaimed(backend: &dyn Backend, keys: &Keys) -> Result<HashSet<PackId>> {
-    let mut packs = HashSet::new();
-    for (cycle, _) in Cycles::list(backend)?.objects.iter().filter(|(_, stage)| *stage == GcStage::Plan) {
-        match read_step(backend, keys, *cycle, GcStage::Plan, Plan::decode) {
-            Ok((_, plan)) => packs.extend(plan.delete),
-            // One that cannot be read explains nothing.
-            Err(Error::Corrupt { .. }) => {}
-            Err(Error::Backend(error)) if error.is_absent() => {}
-            Err(error) => return Err(error),
-        }
+/// The packs that the newest plan deletes: who finds one of them gone found what was meant to be. Empty if there is none
+/// that can be read.
+pub fn planned(backend: &dyn Backend, keys: &Keys) -> Result<HashSet<PackId>> {
+    let cycles = Cycles::list(backend)?;
+    let Some(cycle) = cycles.newest(GcStage::Plan) else { return Ok(HashSet::new()) };
+    match read_step(backend, keys, cycle, GcStage::Plan, Plan::decode) {
+        Ok((_, plan)) => Ok(plan.delete.into_iter().collect()),
+        Err(Error::Corrupt { .. }) => Ok(HashSet::new()),
+        Err(Error::Backend(error)) if error.is_absent() => Ok(HashSet::new()),
+        Err(error) => Err(error),
     }
-    Ok(packs)
 }
 
 /// Opens a mark, which must be of the cycle that its name says.

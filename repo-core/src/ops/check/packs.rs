@@ -63,11 +63,10 @@ impl Lost {
 }
 
 /// What loading the index found: damaged index objects, packs that are gone or cut short.
-///
-/// `reclaimed`: packs that prune deleted. That they are gone is as it should be: what needs them, the trees tell.
+/// `planned`: packs that a prune deletes, or has deleted.
 pub fn check_index(
     view: &Index,
-    reclaimed: &HashSet<PackId>,
+    planned: &HashSet<PackId>,
     findings: &mut Findings,
     lost: &mut Lost,
     notes: &mut Vec<String>,
@@ -80,11 +79,11 @@ pub fn check_index(
         }
         findings.add_error(problem.clone().of(*object));
     }
-    for (kind, id) in loaded.missing_packs.iter().filter(|(_, id)| !reclaimed.contains(id)) {
+    for (kind, id) in loaded.missing_packs.iter().filter(|(_, id)| !planned.contains(id)) {
         lost.packs.insert(*id);
         findings.add_error(Corruption::Missing.of(ObjectName::Pack(*kind, *id)));
     }
-    let gone = loaded.missing_packs.iter().filter(|(_, id)| reclaimed.contains(id)).count();
+    let gone = loaded.missing_packs.iter().filter(|(_, id)| planned.contains(id)).count();
     if gone > 0 {
         notes.push(format!("the index still names {gone} packs that prune deleted; the next prune takes that out"));
     }
