@@ -49,8 +49,10 @@ pub struct Choice {
     pub remaining_unused_bytes: u64,
 }
 
-/// A byte freed may cost at most so many written.
-const WRITTEN_PER_FREED_MAX: u64 = 3;
+/// A byte freed may cost at most so many written: a pack of which less than a tenth is unused is left as it is. Three, which
+/// would be cheaper, leaves 8 per cent unused where 5 were asked for (two versions of a kernel's source, the first
+/// forgotten).
+const WRITTEN_PER_FREED_MAX: u64 = 9;
 
 /// Chooses. `retained`: packs that should have gone before and are still there; they go if the place lets them.
 pub fn choose(packs: &[PackUse], retained: &HashSet<PackId>, policy: &Policy) -> Choice {
@@ -177,11 +179,11 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_that_comes_free_may_cost_three_and_the_limit_of_bytes_read_may_be_reached() {
+    fn a_byte_that_comes_free_may_cost_nine_and_the_limit_of_bytes_read_may_be_reached() {
         let moved = |packs: &[PackUse], most| {
             choose(packs, &HashSet::new(), &Policy { max_repack_bytes: most, ..policy(Unused::Bytes(0)) }).repack
         };
-        assert_eq!(moved(&[pack(1, 100, 75), pack(2, 100, 76)], None), ids(&[1]));
+        assert_eq!(moved(&[pack(1, 100, 90), pack(2, 100, 91)], None), ids(&[1]));
         assert_eq!(moved(&[pack(1, 100, 50), pack(2, 100, 60)], Some(200)), ids(&[1, 2]));
         assert_eq!(moved(&[pack(1, 100, 50), pack(2, 100, 60)], Some(199)), ids(&[1]));
     }
