@@ -282,37 +282,58 @@ fn backups_prunes_forgets_and_checks_that_are_stopped_and_killed_lose_nothing() 
     eprintln!("seed {seed}: {:?}", soak.counts);
 }
 
-/// Its session is of this boot of this machine and its process is gone: that is known at once.
-#[test]
-fn a_killed_local_writer_never_delays_reclaiming() {
+/// A room with a repository, a snapshot that was forgotten and may go, and a backup that is at work.
+fn with_a_writer_at_work() -> (Cli, Child) {
     let cli = Cli::new();
     cli.write("source/0/first", noise(1, 3_000_000));
     let first = cli.backup(&[]);
     for file in 0..60 {
         cli.write(&format!("source/1/{file}"), noise(100 + file, 1_000_000));
     }
-    let mut child = cli
-        .command(&["-q", "backup", "source/1", "--threads", "1", "--limit-upload", "8000"])
+    let mut writer = cli
+        .command(&["-q", "backup", "source/1", "--threads", "1", "--limit-upload", "4000"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("the program starts");
-    let sessions = || fs::read_dir(cli.path("repo/sessions")).map_or(0, |entries| entries.count());
-    while sessions() == 0 {
-        assert!(child.try_wait().expect("a child of ours").is_none(), "it ended before it was killed");
+    while sessions(&cli) == 0 {
+        assert!(writer.try_wait().expect("a child of ours").is_none(), "it ended too early");
         thread::sleep(Duration::from_millis(2));
     }
-    // While it lives it is waited for, and named.
     cli.run(&["forget", &first, "--undelete-within", "0"]).succeeds();
+    (cli, writer)
+}
+
+fn sessions(cli: &Cli) -> usize {
+    fs::read_dir(cli.path("repo/sessions")).map_or(0, |entries| entries.count())
+}
+
+/// Its session is of this boot of this machine and its process is gone: that is known at once.
+#[test]
+fn a_killed_local_writer_never_delays_reclaiming() {
+    let (cli, mut writer) = with_a_writer_at_work();
+    // While it lives it is waited for, and named.
     let waiting = cli.run(&["prune"]).ends(3);
-    assert!(waiting.out.contains(&format!("at work: process {} on ", child.id())), "{}", waiting.out);
+    assert!(waiting.out.contains(&format!("at work: process {} on ", writer.id())), "{}", waiting.out);
     assert!(waiting.error.contains("run prune again when they have ended, or use --wait"), "{}", waiting.error);
-    child.kill().expect("a child of ours");
-    child.wait().expect("a child of ours");
-    assert_eq!(sessions(), 1, "it left its session");
+    writer.kill().expect("a child of ours");
+    writer.wait().expect("a child of ours");
+    assert_eq!(sessions(&cli), 1, "it left its session");
 
     let run = cli.run(&["prune"]).succeeds().tells("not waited for, as it is dead or silent").tells("deleted ");
     assert!(run.out.contains("went on with what an earlier prune had begun"), "{}", run.out);
-    assert_eq!(sessions(), 0);
+    assert_eq!(sessions(&cli), 0);
     cli.run(&["check", "--read-data"]).succeeds();
+}
+
+#[test]
+fn prune_waits_on_request_until_the_writer_has_ended() {
+    let (cli, mut writer) = with_a_writer_at_work();
+    cli.run(&["prune"]).ends(3);
+    let mut command = cli.command(&["prune", "--wait"]);
+    let waiting = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    writer.kill().expect("a child of ours");
+    writer.wait().expect("a child of ours");
+    end(waiting).succeeds().tells("deleted ");
+    assert_eq!(sessions(&cli), 0);
 }

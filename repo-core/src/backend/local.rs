@@ -58,6 +58,8 @@ const STALE_AFTER_NS: i64 = 24 * 3600 * 1_000_000_000;
 const ATTEMPTS_MAX: usize = 16;
 
 /// A directory of this machine, on a file system that has either a rename that never replaces, or hard links.
+///
+/// From its first write on it keeps 4 MiB in `tmp/` where 16 are free, for a prune on a full disk.
 #[derive(Debug)]
 pub struct Local {
     root: PathBuf,
