@@ -51,7 +51,8 @@ fn files_and_directories_are_their_owners_alone() {
     walk(&directory.path().join("a"), &mut |path, metadata| {
         let expected = if metadata.is_dir() { 0o700 } else { 0o600 };
         assert_eq!(metadata.mode() & 0o7777, expected, "{}", path.display());
-        files += usize::from(metadata.is_file());
+        // The room that is kept for a full disk is no object.
+        files += usize::from(metadata.is_file() && path.file_name() != Some("ballast".as_ref()));
     });
     assert_eq!(files, contract::names().len());
 }
@@ -349,7 +350,7 @@ fn list(local: &Local, prefix: Prefix) -> Vec<Listed> {
 }
 
 fn temporaries(root: &Path) -> usize {
-    fs::read_dir(root.join("tmp")).unwrap().count()
+    icecore_tests::whole::temporary_files(root)
 }
 
 fn walk(path: &Path, each: &mut dyn FnMut(&Path, &fs::Metadata)) {

@@ -52,7 +52,8 @@ impl Repository {
     /// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
     /// use repo_core::{Backend, BackupOptions, Prefix, RepairIndexOptions, Silent};
     ///
-    /// # let source = ReaderSource::new("/notes".as_ref(), &b"buy milk, and more than fits into a node".repeat(99)[..]);
+    /// # let notes = std::io::Cursor::new(b"buy milk, and more than fits into a node".repeat(99));
+    /// # let source = ReaderSource::new("/notes".as_ref(), notes);
     /// # repository.backup(&source, &BackupOptions::new(), &Silent)?;
     /// // The index is lost...
     /// for (name, _) in repository.objects(Prefix::Indexes)? {
