@@ -251,6 +251,14 @@ def tree_size(path):
     return total, on_tmpfs, files
 
 
+def reserve(repository):
+    """Bytes that icecore keeps free for the moment when a disk is full: a file that holds nothing, 0 for others."""
+    try:
+        return os.path.getsize(os.path.join(repository, "tmp", "ballast"))
+    except OSError:
+        return 0
+
+
 def compare(left, right, *flags):
     """What differs between two trees, found by a process of its own (see the head of this file)."""
     script = pathlib.Path(__file__).with_name("compare.py")

@@ -78,7 +78,8 @@ def heading(rows, left_out):
     ]
     lines[-1] += "  "
     lines.append("icecore's repositories are made with `--parity 0`, since the peers keep no parity and the targets are "
-                 "stated without it; a directory's default is 2 %, which adds as much to its packs.")
+                 "stated without it; a directory's default is 2 %, which adds as much to its packs. Not in its sizes: the "
+                 "4 MiB of `tmp/ballast`, which hold nothing and are given up on a full disk.")
     absent = sorted({t.program for t in tools.TOOLS if t.by_default} - {
         t.program for t in tools.TOOLS for row in rows if row["tool"] == t.slug})
     if absent:
