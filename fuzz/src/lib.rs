@@ -21,7 +21,7 @@ use repo_core::internals::parity;
 pub type Target = fn(&[u8]) -> bool;
 
 /// All targets by the names of their binaries.
-pub const TARGETS: [(&str, Target); 25] = [
+pub const TARGETS: [(&str, Target); 26] = [
     ("header", header),
     ("marker", marker),
     ("mirror", mirror),
