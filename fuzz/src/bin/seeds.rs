@@ -6,7 +6,7 @@ use std::path::Path;
 use icecore_fuzz::vectors;
 
 /// Target, and the vectors that are its input as they stand.
-const VECTORS: [(&str, &[&str]); 22] = [
+const VECTORS: [(&str, &[&str]); 23] = [
     ("header", &["header", "sealed_pack", "sealed_keyring"]),
     ("marker", &["marker"]),
     ("mirror", &["mirror"]),
