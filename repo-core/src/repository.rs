@@ -36,7 +36,7 @@ use crate::format::config::{ChunkerParameters, Config};
 use crate::format::snapshot::{FLAG_PINNED, SnapshotRecord};
 use crate::id::{RepositoryId, SlotId, SnapshotId};
 use crate::pipeline::lock;
-use crate::store::Store;
+use crate::store::{Store, WriterOptions};
 
 /// An open, unlocked repository. Cheap to clone; clones share keys and caches.
 #[derive(Clone)]
@@ -301,6 +301,22 @@ impl Repository {
         let opened = Arc::new(Store::open(self.inner.backend.clone(), self.inner.keys.clone())?);
         *store = Some(opened.clone());
         Ok(opened)
+    }
+
+    /// How this repository's chunks are gathered and sealed, unless a verb's options say otherwise.
+    pub(crate) fn writer_options(&self) -> WriterOptions {
+        let config = self.config();
+        WriterOptions {
+            threads: self.inner.threads,
+            level: config.level.into(),
+            verify: true,
+            dry_run: false,
+            frame_target_bytes: config.frame.target_bytes as usize,
+            pack_data_bytes: config.pack_data_bytes as usize,
+            pack_meta_bytes: config.pack_meta_bytes as usize,
+            isolate_owners: config.frame.isolation > 0,
+            parity_percent: config.parity_percent(),
+        }
     }
 
     /// Its random name.

@@ -322,16 +322,14 @@ impl<'r> Run<'r> {
         let config = self.repository.config();
         let threads = self.repository.inner.threads;
         let read_threads = self.options.read_threads.unwrap_or(threads);
+        let standard = self.repository.writer_options();
         let writer_options = WriterOptions {
             threads: sealing_threads(threads, self.options.pack_data_bytes),
-            level: self.options.level.unwrap_or(config.level).into(),
+            level: self.options.level.map_or(standard.level, i32::from),
             verify: self.options.verify,
             dry_run: self.options.dry_run,
-            frame_target_bytes: config.frame.target_bytes as usize,
-            pack_data_bytes: self.options.pack_data_bytes.unwrap_or(config.pack_data_bytes) as usize,
-            pack_meta_bytes: config.pack_meta_bytes as usize,
-            isolate_owners: config.frame.isolation > 0,
-            parity_percent: config.parity_percent(),
+            pack_data_bytes: self.options.pack_data_bytes.map_or(standard.pack_data_bytes, |bytes| bytes as usize),
+            ..standard
         };
         let sealing = Sealing::new(&self.store, session, writer_options);
         let view = self.store.view();

@@ -441,19 +441,13 @@ impl<'r> Run<'r> {
     }
 
     fn writer_options(&self, number: usize) -> WriterOptions {
-        let repository = self.plan.targets[number].repository;
-        let config = repository.config();
+        let standard = self.plan.targets[number].repository.writer_options();
         WriterOptions {
             // All targets are written at once.
             threads: (self.source.inner.threads / self.plan.targets.len()).max(1),
-            level: self.options.level.unwrap_or(config.level).into(),
+            level: self.options.level.map_or(standard.level, i32::from),
             verify: self.options.verify,
-            dry_run: false,
-            frame_target_bytes: config.frame.target_bytes as usize,
-            pack_data_bytes: config.pack_data_bytes as usize,
-            pack_meta_bytes: config.pack_meta_bytes as usize,
-            isolate_owners: config.frame.isolation > 0,
-            parity_percent: config.parity_percent(),
+            ..standard
         }
     }
 }

@@ -86,6 +86,11 @@ pub fn now_ns() -> i64 {
     }
 }
 
+/// The time in milliseconds since 1970 UTC, by this machine's clock; a clock before that says 0.
+pub fn now_ms() -> u64 {
+    now_ns().max(0) as u64 / 1_000_000
+}
+
 /// Who runs this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CurrentUser {

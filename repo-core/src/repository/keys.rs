@@ -230,7 +230,7 @@ impl Repository {
     }
 
     fn replace_key(&self, old: Option<SlotId>, secret: &Secret, label: &str, cost: PasswordCost) -> Result<KeyInfo> {
-        let created_ms = host::now_ns().max(0) as u64 / 1_000_000;
+        let created_ms = host::now_ms();
         let new = NewSlot { secret, label, cost, created_ms };
         let generation = self.keyring()?.0.generation + 1;
         let (slot, entry) = make_slot(&new, self.inner.id, &self.inner.root_key, generation)?;

@@ -360,7 +360,7 @@ pub(super) fn put_config(backend: &dyn Backend, keys: &Keys, config: &Config) ->
 fn new_keyring(backend: &dyn Backend, secret: &Secret, options: &InitOptions) -> Result<Keyring> {
     let root_key = Zeroizing::new(crypto::random()?);
     let master = Zeroizing::new(crypto::random()?);
-    let created_ms = host::now_ns().max(0) as u64 / 1_000_000;
+    let created_ms = host::now_ms();
     let repository = RepositoryId(crypto::random()?);
     let new = NewSlot { secret, label: &options.label, cost: options.password_cost, created_ms };
     let (slot, entry) = keys::make_slot(&new, repository, &root_key, 1)?;

@@ -8,7 +8,7 @@ use crate::error::{Corruption, Error, Result};
 use crate::format::snapshot::SnapshotRecord;
 use crate::id::{ChunkId, ChunkKind, SnapshotId};
 use crate::progress::Progress;
-use crate::store::{Index, Sealing, Session, SessionKind, Store, WriterOptions};
+use crate::store::{ChunkSet, Index, Sealing, Session, SessionKind, Store, WriterOptions};
 use crate::tree::{self, Visitor};
 
 /// Sessions that are open at once: each is an object, and all share one look at the index.
@@ -79,12 +79,14 @@ impl Repository {
             let found = tree::references(store, &root, seen);
             if found.is_err() {
                 // What was met was not looked below in full: the next tree that shares it must be.
-                seen.bits.fill(0);
+                seen.found = seen.view.empty_set();
             }
             found?;
         }
         record.origin = Some(origin);
-        let tree = Sealing::new(store, session.id(), self.nothing_to_seal()).finish(record.root, seen.view)?;
+        let tree =
+            Sealing::new(store, session.id(), WriterOptions { threads: 1, parity_percent: 0, ..self.writer_options() })
+                .finish(record.root, seen.view)?;
         Ok(Snapshot { record: session.publish(&tree, record)? })
     }
 
@@ -96,34 +98,18 @@ impl Repository {
         let view = store.view();
         tree::references(store, root, &mut Seen::new(&view, progress))
     }
-
-    fn nothing_to_seal(&self) -> WriterOptions {
-        let config = self.config();
-        WriterOptions {
-            threads: 1,
-            level: config.level.into(),
-            verify: true,
-            dry_run: false,
-            frame_target_bytes: config.frame.target_bytes as usize,
-            pack_data_bytes: config.pack_data_bytes as usize,
-            pack_meta_bytes: config.pack_meta_bytes as usize,
-            isolate_owners: config.frame.isolation > 0,
-            parity_percent: 0,
-        }
-    }
 }
 
 /// The chunks that were found where a writer may rely on them, with all that is below them.
 struct Seen<'v> {
     view: &'v Index,
-    /// A bit a chunk, by its number in the index.
-    bits: Vec<u64>,
+    found: ChunkSet,
     progress: &'v dyn Progress,
 }
 
 impl<'v> Seen<'v> {
     fn new(view: &'v Index, progress: &'v dyn Progress) -> Self {
-        Self { view, bits: vec![0; view.number_count().div_ceil(64)], progress }
+        Self { view, found: view.empty_set(), progress }
     }
 }
 
@@ -132,14 +118,9 @@ impl Visitor for Seen<'_> {
         if self.progress.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let number = self.view.number(kind, id).filter(|_| self.view.contains(kind, id));
-        let Some(number) = number else {
-            let problem = "it is in no pack that may still be used".to_owned();
-            return Err(Error::ChunkLost { id: *id, problem });
-        };
-        let (word, bit) = (&mut self.bits[number as usize / 64], 1 << (number % 64));
-        let is_new = *word & bit == 0;
-        *word |= bit;
-        Ok(is_new)
+        // In one that may be relied on, it has a place, and so a bit.
+        let is_new = if self.view.contains(kind, id) { self.view.insert_into(&mut self.found, kind, id) } else { None };
+        let problem = "it is in no pack that may still be used";
+        is_new.ok_or_else(|| Error::ChunkLost { id: *id, problem: problem.to_owned() })
     }
 }

@@ -5,13 +5,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
-use super::writer::{BLOCK_CHUNKS, sorted};
+use super::index::Index;
+use super::writer::{FrameRows, index_blocks};
 use crate::backend::{Backend, Listed, Prefix, Put, Span};
 use crate::crypto::Keys;
 use crate::error::{Error, Result};
-use crate::format::INDEX_BLOCK_BYTES_MAX;
-use crate::format::index::{ChunkRow, FrameRow, IndexBlock, PackRow};
-use crate::id::{IndexId, ObjectName, PackId, PackKind, SnapshotId};
+use crate::format::index::{ChunkRow, IndexBlock, PackRow};
+use crate::format::pack::{ChunkRecord, FrameRecord};
+use crate::id::{IndexId, ObjectName, PackId, SnapshotId};
 use crate::mutants::mutant;
 use crate::seal;
 
@@ -25,7 +26,7 @@ const ROWS_MAX: usize = 512 << 10;
 /// All rows of one pack, by the number of their frame.
 #[derive(Default)]
 struct PackRows {
-    frames: BTreeMap<u32, (Option<FrameRow>, Vec<ChunkRow>)>,
+    frames: BTreeMap<u32, (Option<FrameRecord>, Vec<ChunkRecord>)>,
 }
 
 /// What one object says.
@@ -126,48 +127,39 @@ impl Contents {
         for frame in &block.frames {
             let Some(pack) = block.packs.get(usize::from(frame.pack)) else { continue };
             let rows = &mut self.packs.entry(pack.id).or_insert_with(|| (*pack, PackRows::default())).1;
-            rows.frames.entry(frame.ordinal).or_default().0 = Some(*frame);
+            rows.frames.entry(frame.ordinal).or_default().0 = Some(FrameRecord {
+                offset: frame.offset,
+                stored_length: frame.stored_length,
+                raw_length: frame.raw_length,
+                codec: frame.codec,
+                first_chunk: 0,
+            });
         }
         for chunk in block.chunks {
             let Some(frame) = block.frames.get(usize::from(chunk.frame)) else { continue };
             let Some(pack) = block.packs.get(usize::from(frame.pack)) else { continue };
             if let Some((_, rows)) = self.packs.get_mut(&pack.id) {
-                rows.frames.entry(frame.ordinal).or_default().1.push(chunk);
+                let ChunkRow { id, offset, length, kind, .. } = chunk;
+                rows.frames.entry(frame.ordinal).or_default().1.push(ChunkRecord { id, offset, length, kind });
             }
         }
     }
 }
 
-/// The rows in blocks that stand alone.
-fn blocks(packs: BTreeMap<PackId, (PackRow, PackRows)>) -> Vec<IndexBlock> {
-    let mut blocks = Vec::new();
-    let mut block = IndexBlock::default();
-    for (pack, rows) in packs.into_values() {
-        let mut pack_number = None;
-        for (frame, mut chunks) in rows.frames.into_values() {
-            let Some(frame) = frame else { continue };
+/// The rows in blocks that stand alone. What two objects said of one frame is said once.
+fn blocks(mut packs: BTreeMap<PackId, (PackRow, PackRows)>) -> Vec<IndexBlock> {
+    for (_, rows) in packs.values_mut() {
+        for (_, chunks) in rows.frames.values_mut() {
             chunks.sort_unstable_by_key(|chunk| (chunk.id, chunk.offset));
             chunks.dedup_by_key(|chunk| chunk.id);
-            let length =
-                IndexBlock::length(block.packs.len() + 1, block.frames.len() + 1, block.chunks.len() + chunks.len());
-            let is_full = block.chunks.len() + chunks.len() > BLOCK_CHUNKS || length > INDEX_BLOCK_BYTES_MAX;
-            if is_full && !block.frames.is_empty() {
-                blocks.push(sorted(std::mem::take(&mut block)));
-                pack_number = None;
-            }
-            let pack = *pack_number.get_or_insert_with(|| {
-                block.packs.push(pack);
-                (block.packs.len() - 1) as u16
-            });
-            let number = block.frames.len() as u16;
-            block.frames.push(FrameRow { pack, ..frame });
-            block.chunks.extend(chunks.into_iter().map(|chunk| ChunkRow { frame: number, ..chunk }));
         }
     }
-    if !block.frames.is_empty() {
-        blocks.push(sorted(block));
-    }
-    blocks
+    index_blocks(packs.values().map(|(row, rows)| {
+        let frames = rows.frames.iter().filter_map(|(ordinal, (record, chunks))| {
+            record.map(|record| FrameRows { ordinal: *ordinal, record, chunks })
+        });
+        (*row, frames)
+    }))
 }
 
 fn list_objects(backend: &dyn Backend) -> Result<Vec<IndexId>, Error> {
@@ -183,14 +175,5 @@ fn list_objects(backend: &dyn Backend) -> Result<Vec<IndexId>, Error> {
 }
 
 fn list_packs(backend: &dyn Backend) -> Result<HashSet<PackId>> {
-    let mut ids = HashSet::new();
-    for kind in [PackKind::Data, PackKind::Meta] {
-        backend.list(Prefix::Packs(kind), &mut |listed| {
-            if let Listed::Object { name: ObjectName::Pack(_, id), .. } = listed {
-                ids.insert(id);
-            }
-            ControlFlow::Continue(())
-        })?;
-    }
-    Ok(ids)
+    Ok(Index::list(backend)?.into_keys().collect())
 }

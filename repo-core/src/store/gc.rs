@@ -238,7 +238,7 @@ pub fn open_cell(keys: &Keys, session: SnapshotId, bytes: &[u8]) -> Result<Cell,
 /// Takes a session's name, unless it has published: exactly one of the two wins. What is there then is the answer, never
 /// [`Cell::Empty`]. Always safe: a writer that lost its name begins again under another.
 pub fn fence(backend: &dyn Backend, keys: &Keys, session: SnapshotId, cycle: u64, by: SnapshotId) -> Result<Cell> {
-    let at_ms = host::now_ns().max(0) as u64 / 1_000_000;
+    let at_ms = host::now_ms();
     let tombstone = Tombstone { session, cycle, by, at_ms, extensions: Vec::new() };
     let name = ObjectName::Snapshot(session);
     let payload = tombstone.encode();

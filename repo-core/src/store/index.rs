@@ -577,6 +577,12 @@ impl Index {
         }
     }
 
+    /// Whether a chunk is stored more than once.
+    pub fn has_several_places(&self, kind: ChunkKind, id: &ChunkId) -> bool {
+        let more = self.number(kind, id).and_then(|first| self.duplicates.get(&first));
+        more.is_some_and(|more| !more.is_empty())
+    }
+
     /// The numbers of the frames that hold a chunk.
     pub fn frames_of(&self, kind: ChunkKind, id: &ChunkId) -> Vec<u32> {
         let Some(first) = self.number(kind, id) else { return Vec::new() };

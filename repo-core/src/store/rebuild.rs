@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use super::Store;
-use super::index::{pack_row, read_footer};
+use super::index::{Index, pack_row, read_footer};
 use super::writer::{FrameRows, INDEX_OBJECT_CHUNKS, frames_of, index_blocks, lost_answer};
 use crate::backend::{Backend, Listed, Prefix, Put, Removal, Span};
 use crate::crypto::Keys;
@@ -185,7 +185,7 @@ pub fn repair_index(store: &Store, writer: SnapshotId, read_all: bool, dry_run: 
     let (backend, keys) = (store.backend().as_ref(), store.keys().as_ref());
     let survey = Survey::read(backend, keys, None)?;
     // After every index object was read: see above.
-    let listed = list_packs(backend)?;
+    let listed = BTreeMap::from_iter(Index::list(backend)?);
     let mut repair = IndexRepair { objects: survey.objects.len() as u64, ..IndexRepair::default() };
     let mut tables = HashMap::new();
     for (id, (kind, size)) in &listed {
@@ -313,19 +313,6 @@ fn is_suspicious(words: &[Words], kind: PackKind, size: u64) -> bool {
 fn is_sublist(part: &[ChunkRecord], whole: &[ChunkRecord]) -> bool {
     let mut rest = whole.iter();
     part.iter().all(|chunk| rest.any(|other| other == chunk))
-}
-
-fn list_packs(backend: &dyn Backend) -> Result<BTreeMap<PackId, (PackKind, u64)>> {
-    let mut packs = BTreeMap::new();
-    for kind in [PackKind::Data, PackKind::Meta] {
-        backend.list(Prefix::Packs(kind), &mut |listed| {
-            if let Listed::Object { name: ObjectName::Pack(kind, id), size } = listed {
-                packs.insert(id, (kind, size));
-            }
-            ControlFlow::Continue(())
-        })?;
-    }
-    Ok(packs)
 }
 
 fn read_table(backend: &dyn Backend, keys: &Keys, kind: PackKind, id: &PackId, size: u64) -> Result<Table> {

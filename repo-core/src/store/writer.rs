@@ -67,7 +67,7 @@ pub struct Stored {
 /// A look at the clock costs a little: every so many calls are enough.
 const CALLS_A_LOOK: u32 = 256;
 /// Chunks a block of an index object: their rows stay below 1 MiB.
-pub(super) const BLOCK_CHUNKS: usize = 16 << 10;
+const BLOCK_CHUNKS: usize = 16 << 10;
 /// Chunks a frame, however small they are: its rows must fit into one block of the index.
 const FRAME_CHUNKS_MAX: usize = BLOCK_CHUNKS;
 /// An index object is written when this many chunks wait for one.
@@ -604,7 +604,7 @@ pub(super) fn index_blocks<'f, F: Iterator<Item = FrameRows<'f>>>(
     blocks
 }
 
-pub(super) fn sorted(mut block: IndexBlock) -> IndexBlock {
+fn sorted(mut block: IndexBlock) -> IndexBlock {
     block.chunks.sort_unstable_by_key(|row| row.id);
     block
 }

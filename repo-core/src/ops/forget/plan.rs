@@ -287,7 +287,7 @@ impl Repository {
     /// None for a snapshot that could not be forgotten, which is in the report; [`Error::Mirror`]; [`Error::Cancelled`].
     pub fn forget(&self, plan: &ForgetPlan, progress: &dyn Progress) -> Result<ForgetReport> {
         refuse_mirror(self.backend().as_ref())?;
-        let at_ms = host::now_ns().max(0) as u64 / 1_000_000;
+        let at_ms = host::now_ms();
         let purge_after_ms = at_ms.saturating_add(plan.window_ms);
         let mut report = ForgetReport { purge_after_ms, ..ForgetReport::default() };
         for snapshot in plan.remove() {

@@ -88,9 +88,7 @@ impl<'m> Run<'m> {
                     problem: "it is a mirror of another repository".into(),
                 });
             }
-            None => {
-                make_mirror(target, &MirrorMark { repository, created_ms: host::now_ns().max(0) as u64 / 1_000_000 })?
-            }
+            None => make_mirror(target, &MirrorMark { repository, created_ms: host::now_ms() })?,
         }
         let zero = || AtomicU64::new(0);
         let (healed, damaged) = (Mutex::default(), Mutex::default());

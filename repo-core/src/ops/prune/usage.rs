@@ -148,7 +148,7 @@ impl Usage {
             if !live.contains(view, chunk.kind, chunk.id) {
                 return;
             }
-            if view.frames_of(chunk.kind, chunk.id).len() > 1 {
+            if view.has_several_places(chunk.kind, chunk.id) {
                 several.insert(*chunk.id, (chunk.kind, chunk.length));
             } else {
                 usage.keep(view, chunk.frame, chunk.length);

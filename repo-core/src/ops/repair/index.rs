@@ -75,7 +75,7 @@ impl Repository {
         pipeline::guarded(|| {
             progress.report(Event::Stage { name: "index" });
             let store = self.store()?;
-            let writer = SnapshotId::new(host::now_ns().max(0) as u64 / 1_000_000, crypto::random()?);
+            let writer = SnapshotId::new(host::now_ms(), crypto::random()?);
             let report = store::repair_index(&store, writer, options.read_all_packs, options.dry_run)?;
             if !options.dry_run {
                 store.reload()?;

@@ -25,7 +25,7 @@ use crate::progress::{Event, Progress};
 use crate::repository::{Repository, SnapshotFilter};
 use crate::seal;
 use crate::store::refuse_mirror;
-use crate::store::{self, Index, Sealing, Session, SessionKind, Store, Writer, WriterOptions, gc};
+use crate::store::{self, Index, Sealing, Session, SessionKind, Store, Writer, gc};
 
 /// How to repair packs.
 #[derive(Clone, Default)]
@@ -362,7 +362,7 @@ impl Run<'_> {
         let tallies = match &session {
             None => self.search(patients, parity, &mut rescue, None)?,
             Some(session) => {
-                let sealing = Sealing::new(&store, session.id(), self.writer_options());
+                let sealing = Sealing::new(&store, session.id(), self.repository.writer_options());
                 let tallies = pipeline::scope(|scope| {
                     let mut writer = sealing.start(scope)?;
                     let tallies = self.search(patients, parity, &mut rescue, Some(&mut writer))?;
@@ -432,25 +432,10 @@ impl Run<'_> {
         })
     }
 
-    fn writer_options(&self) -> WriterOptions {
-        let config = self.repository.config();
-        WriterOptions {
-            threads: self.repository.inner.threads,
-            level: config.level.into(),
-            verify: true,
-            dry_run: false,
-            frame_target_bytes: config.frame.target_bytes as usize,
-            pack_data_bytes: config.pack_data_bytes as usize,
-            pack_meta_bytes: config.pack_meta_bytes as usize,
-            isolate_owners: config.frame.isolation > 0,
-            parity_percent: config.parity_percent(),
-        }
-    }
-
     /// Writes a pack off, under the first number that is free: all of its chunks are elsewhere now, or lost.
     fn record(&self, pack: PackId) -> Result<()> {
         let inner = &self.repository.inner;
-        let at_ms = host::now_ns().max(0) as u64 / 1_000_000;
+        let at_ms = host::now_ms();
         let record = Damaged { pack, chunks: Vec::new(), at_ms, extensions: Vec::new() };
         for number in 0..=u16::MAX {
             let (name, bytes) = gc::seal_damage_record(&inner.keys, number, &record)?;

@@ -184,7 +184,7 @@ impl Run<'_> {
         let record = session.publish(&tree, self.record(snapshot))?;
         repaired.replacement = Some(record.id);
         if self.options.forget {
-            let at_ms = host::now_ns().max(0) as u64 / 1_000_000;
+            let at_ms = host::now_ms();
             self.repository.write_forgotten(&Forgotten {
                 snapshot: snapshot.id(),
                 at_ms,
@@ -218,18 +218,7 @@ impl Run<'_> {
         survey: Survey<'_>,
         snapshot: &Snapshot,
     ) -> Result<(Root, Sealing<'s>)> {
-        let config = self.repository.config();
-        let options = WriterOptions {
-            threads: 1,
-            level: config.level.into(),
-            verify: true,
-            dry_run: false,
-            frame_target_bytes: config.frame.target_bytes as usize,
-            pack_data_bytes: config.pack_data_bytes as usize,
-            pack_meta_bytes: config.pack_meta_bytes as usize,
-            isolate_owners: config.frame.isolation > 0,
-            parity_percent: config.parity_percent(),
-        };
+        let options = WriterOptions { threads: 1, ..self.repository.writer_options() };
         let sealing = Sealing::new(store, session.id(), options);
         let root = pipeline::scope(|scope| {
             let sink = Sink { store, view, writer: sealing.start(scope)? };
