@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Repository, doubled};
 use crate::backend::{Prefix, Put, Span};
 use crate::error::{Corruption, Error, Result};
-use crate::id::{Doubled, ObjectName};
+use crate::id::{Doubled, ObjectName, SnapshotId};
 use crate::store::gc::{self, Cell};
 
 /// What became of the small objects.
@@ -47,6 +47,17 @@ impl Repository {
             self.mend(name, dry_run, &mut mended)?;
         }
         Ok(mended)
+    }
+
+    /// Writes the second copy of a snapshot whose writer may not have come to it. Nothing, if there is no whole first copy,
+    /// or if the snapshot was forgotten: then its copies may be on their way out.
+    pub(crate) fn complete_snapshot(&self, id: SnapshotId) -> Result<()> {
+        let name = Doubled::Snapshot(id);
+        let Found::Whole(bytes) = self.find(name, name.into())? else { return Ok(()) };
+        if !self.is_better_missing(name, &bytes)? {
+            self.inner.backend.put_new(&ObjectName::SecondCopy(name), bytes)?;
+        }
+        Ok(())
     }
 
     fn mend(&self, name: Doubled, dry_run: bool, mended: &mut Mended) -> Result<()> {

@@ -50,7 +50,7 @@ impl Session {
     /// Registers a writer under a fresh name.
     pub fn register(backend: &Arc<dyn Backend>, keys: &Arc<Keys>, kind: SessionKind, program: &str) -> Result<Self> {
         refuse_mirror(backend.as_ref())?;
-        let started_ms = host::now_ns().max(0) as u64 / 1_000_000;
+        let started_ms = host::now_ms();
         let id = SnapshotId::new(started_ms, crypto::random()?);
         let record = session::Session {
             id,
@@ -93,9 +93,11 @@ impl Session {
             seal::seal_box(&self.keys, Purpose::Snapshot, ObjectType::Snapshot, &name, &self.id.0, &payload)?.into();
         self.commit(&name, &bytes)?;
         // The snapshot exists. What fails from here on costs redundancy or tidiness only.
-        let _ = self.backend.put_new(&ObjectName::SecondCopy(doubled), bytes);
         self.open = false;
-        self.remove_session();
+        // Without its second copy the session stays, as the sign of it: the next prune writes the one and removes the other.
+        if let Ok(Put::Created | Put::Exists(_)) = self.backend.put_new(&ObjectName::SecondCopy(doubled), bytes) {
+            self.remove_session();
+        }
         Ok(record)
     }
 

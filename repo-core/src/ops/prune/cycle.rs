@@ -1,14 +1,13 @@
 //! The steps of a cycle, from whichever one the last run stopped at.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::backend::{Backend, Listed, Prefix, Put};
+use crate::backend::{Backend, Prefix, Put};
 use crate::crypto::{self, Keys};
 use crate::error::{Corruption, Error, Result};
 use crate::format::gc::{Forgotten, Mark, Pending, Plan};
@@ -19,7 +18,7 @@ use crate::platform::host;
 use crate::progress::{Event, Progress};
 use crate::repository::{Published, Repository};
 use crate::store::gc::{self, Cell, Cycles};
-use crate::store::{Index, Store, WriterOptions, compact};
+use crate::store::{Index, Store, compact};
 
 use super::choose::choose;
 use super::plan::Question;
@@ -76,7 +75,7 @@ impl<'r> Pruning<'r> {
         options: &'r PruneOptions,
         progress: &'r dyn Progress,
     ) -> Result<Self> {
-        let now_ms = host::now_ns().max(0) as u64 / 1_000_000;
+        let now_ms = host::now_ms();
         Ok(Self {
             repository,
             options,
@@ -182,7 +181,7 @@ impl<'r> Pruning<'r> {
         let cycle = cycles.newest_done() + 1;
         self.check_roots(&cycles)?;
         let Some(mark) = self.evaluate(cycle)? else {
-            self.remove_fenced()?;
+            self.remove_finished()?;
             // The last cycle's run died between its end and its tidying up: nobody else would do it.
             if self.index_is_stale {
                 compact(self.backend(), self.keys(), self.by)?;
@@ -205,13 +204,13 @@ impl<'r> Pruning<'r> {
     }
 
     /// Sessions whose name is taken need no cycle to go.
-    fn remove_fenced(&self) -> Result<()> {
+    fn remove_finished(&self) -> Result<()> {
         if self.options.dry_run {
             return Ok(());
         }
         for session in self.list_sessions()? {
-            if gc::read_cell(self.backend(), self.keys(), session)? == Cell::Tombstone {
-                self.backend().remove(&ObjectName::Session(session))?;
+            if gc::read_cell(self.backend(), self.keys(), session)? != Cell::Empty {
+                self.remove_session(session)?;
             }
         }
         Ok(())
@@ -300,7 +299,7 @@ impl<'r> Pruning<'r> {
             self.progress.report(Event::Total { files: 0, bytes: self.report.repack_bytes });
             let known = Known { store: &store, view: &view, live: &live, usage: &usage };
             self.was_moving = true;
-            let moved = repack(&known, &choice.repack, self.by, self.writer_options(), self.progress)?;
+            let moved = repack(&known, &choice.repack, self.by, self.repository.writer_options(), self.progress)?;
             self.was_moving = false;
             condemned.extend(&moved.emptied);
             self.proven.extend(moved.written);
@@ -380,21 +379,6 @@ impl<'r> Pruning<'r> {
         (report.repack_places, report.repack_used_places) = places(&choice.repack);
         (report.unused_packs, report.unused_packs_bytes, _) = of(&choice.unused);
         (report.repack_packs, report.repack_bytes, report.repack_live_bytes) = of(&choice.repack);
-    }
-
-    fn writer_options(&self) -> WriterOptions {
-        let config = self.repository.config();
-        WriterOptions {
-            threads: self.repository.inner.threads,
-            level: config.level.into(),
-            verify: true,
-            dry_run: false,
-            frame_target_bytes: config.frame.target_bytes as usize,
-            pack_data_bytes: config.pack_data_bytes as usize,
-            pack_meta_bytes: config.pack_meta_bytes as usize,
-            isolate_owners: config.frame.isolation > 0,
-            parity_percent: config.parity_percent(),
-        }
     }
 
     /// From the mark to the end.
@@ -593,45 +577,28 @@ impl<'r> Pruning<'r> {
         Ok(youngest.is_none_or(|age| age >= limit))
     }
 
+    /// Ascending.
     fn list_sessions(&self) -> Result<Vec<SnapshotId>> {
-        let mut sessions = Vec::new();
-        self.backend().list(Prefix::Sessions, &mut |listed| {
-            if let Listed::Object { name: ObjectName::Session(id), .. } = listed {
-                sessions.push(id);
-            }
-            ControlFlow::Continue(())
-        })?;
-        sessions.sort_unstable();
-        Ok(sessions)
+        let names = self.repository.objects(Prefix::Sessions)?.into_iter();
+        Ok(names.filter_map(|(name, _)| if let ObjectName::Session(id) = name { Some(id) } else { None }).collect())
     }
 
     /// The signs of life of a session.
     pub(super) fn renewals_of(&self, session: SnapshotId) -> Result<Vec<ObjectName>> {
-        let mut names = Vec::new();
-        self.backend().list(Prefix::Sessions, &mut |listed| {
-            if let Listed::Object { name: name @ ObjectName::Renewal(id, _), .. } = listed
-                && id == session
-            {
-                names.push(name);
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(names)
+        let names = self.repository.objects(Prefix::Sessions)?.into_iter().map(|(name, _)| name);
+        Ok(names.filter(|name| matches!(name, ObjectName::Renewal(id, _) if *id == session)).collect())
     }
 
     fn list_companions(&self, plan: &Plan) -> Result<HashMap<PackId, Vec<ObjectName>>> {
         let mut companions: HashMap<PackId, Vec<ObjectName>> = HashMap::new();
         for prefix in [Prefix::Parity, Prefix::Damaged] {
-            self.backend().list(prefix, &mut |listed| {
-                if let Listed::Object {
-                    name: name @ (ObjectName::Parity(pack, _) | ObjectName::Damaged(pack, _)), ..
-                } = listed
+            for (name, _) in self.repository.objects(prefix)? {
+                if let ObjectName::Parity(pack, _) | ObjectName::Damaged(pack, _) = name
                     && plan.delete.binary_search(&pack).is_ok()
                 {
                     companions.entry(pack).or_default().push(name);
                 }
-                ControlFlow::Continue(())
-            })?;
+            }
         }
         Ok(companions)
     }

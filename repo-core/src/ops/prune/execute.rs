@@ -93,10 +93,7 @@ impl Pruning<'_> {
         let backend = self.backend();
         compact(backend, self.keys(), self.by)?;
         for session in resolved {
-            for name in self.renewals_of(*session)? {
-                backend.remove(&name)?;
-            }
-            backend.remove(&ObjectName::Session(*session))?;
+            self.remove_session(*session)?;
         }
         let cycles = gc::Cycles::list(backend)?;
         // The mark and the end of the newest cycle stay: the next one asks what became of the mark's snapshots.
@@ -105,6 +102,18 @@ impl Pruning<'_> {
             backend.remove(&name)?;
         }
         self.remove_old_records()
+    }
+
+    /// Removes a session whose name is taken. Its writer may have died between its snapshot's two copies, or sleep there: the
+    /// session is the only sign of it, so the second copy comes first.
+    pub(super) fn remove_session(&self, session: SnapshotId) -> Result<()> {
+        let backend = self.backend();
+        self.repository.complete_snapshot(session)?;
+        for name in self.renewals_of(session)? {
+            backend.remove(&name)?;
+        }
+        backend.remove(&ObjectName::Session(session))?;
+        Ok(())
     }
 
     fn remove_old_records(&self) -> Result<()> {

@@ -19,6 +19,7 @@ use crate::walk::reader::ReaderSource;
 pub(super) struct Place {
     pub(super) backend: Arc<Memory>,
     pub(super) repository: Repository,
+    secret: crate::crypto::Secret,
 }
 
 /// Bytes that neither compress nor repeat.
@@ -34,7 +35,7 @@ impl Place {
         let backend = Arc::new(Memory::new());
         let (secret, _) = crate::crypto::Secret::generate_key().unwrap();
         let repository = Repository::init(backend.clone(), &secret, &InitOptions::new()).unwrap().with_threads(1);
-        Self { backend, repository }
+        Self { backend, repository, secret }
     }
 
     pub(super) fn backup(&self, name: &str, bytes: &[u8]) -> SnapshotId {
@@ -248,6 +249,8 @@ struct Fencing {
     repository: std::sync::Mutex<Option<Repository>>,
     /// Whether everything that no snapshot refers to is reclaimed at that moment.
     reclaims: bool,
+    /// Whether a snapshot's second copy finds no room.
+    refuses_second_copies: bool,
 }
 
 impl Backend for Fencing {
@@ -272,6 +275,9 @@ impl Backend for Fencing {
                 let report = repository.prune(&all().fence_idle(Duration::ZERO), &Silent).unwrap();
                 assert!(report.deleted_packs > 0, "{report:?}");
             }
+        }
+        if self.refuses_second_copies && matches!(name, ObjectName::SecondCopy(Doubled::Snapshot(_))) {
+            return Err(crate::error::BackendError::io("writing", name, std::io::ErrorKind::StorageFull.into()));
         }
         self.inner.put_new(name, bytes)
     }
@@ -298,7 +304,12 @@ fn fencing(reclaims: bool) -> (Arc<Memory>, Repository) {
     let memory = Arc::new(Memory::new());
     let (secret, _) = crate::crypto::Secret::generate_key().unwrap();
     let other = Repository::init(memory.clone(), &secret, &InitOptions::new()).unwrap().with_threads(1);
-    let backend = Arc::new(Fencing { inner: memory.clone(), repository: Some(other).into(), reclaims });
+    let backend = Arc::new(Fencing {
+        inner: memory.clone(),
+        repository: Some(other).into(),
+        reclaims,
+        refuses_second_copies: false,
+    });
     (memory, Repository::open(backend, &secret).unwrap().with_threads(1))
 }
 
@@ -325,4 +336,35 @@ fn a_fenced_stream_whose_packs_were_reclaimed_publishes_nothing() {
     assert!(matches!(refused, Err(Error::Fenced)), "{refused:?}");
     assert!(repository.snapshots(&Default::default()).unwrap().snapshots.is_empty());
     assert!(repository.check(&CheckOptions::new().read_data(), &Silent).unwrap().is_whole());
+}
+
+/// Whoever dies between a snapshot's two copies leaves its session as the sign of it.
+#[test]
+fn a_snapshot_whose_writer_did_not_come_to_its_second_copy_gets_it_before_its_session_goes() {
+    for has_something_to_do in [false, true] {
+        let place = Place::new();
+        let old = place.backup("/a", &noise(1, 1 << 20));
+        if has_something_to_do {
+            place.forget(old, 0);
+        }
+        let backend = Fencing {
+            inner: place.backend.clone(),
+            repository: None.into(),
+            reclaims: false,
+            refuses_second_copies: true,
+        };
+        let cut_off = Repository::open(Arc::new(backend), &place.secret).unwrap().with_threads(1);
+        let source = ReaderSource::new("/b".as_ref(), std::io::Cursor::new(noise(2, 1 << 20)));
+        let id = cut_off.backup(&source, &BackupOptions::new(), &Silent).unwrap().snapshot.unwrap().id();
+        let second = ObjectName::SecondCopy(Doubled::Snapshot(id));
+        assert!(place.backend.get(&second, crate::backend::Span::All).unwrap_err().is_absent());
+        assert_eq!(place.names(Prefix::Sessions).len(), 1);
+        place.assert_whole(if has_something_to_do { 1 } else { 2 });
+
+        let report = place.prune(&all());
+        assert_eq!(report.deleted_packs > 0, has_something_to_do);
+        place.backend.get(&second, crate::backend::Span::All).unwrap();
+        assert!(place.names(Prefix::Sessions).is_empty());
+        place.assert_whole(if has_something_to_do { 1 } else { 2 });
+    }
 }
