@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io::Cursor;
 
 use zstd::bulk::{Compressor, Decompressor};
-use zstd::zstd_safe;
+use zstd::zstd_safe::{self, CParameter};
 
 use crate::error::Corruption;
 use crate::format::FRAME_RAW_BYTES_MAX;
@@ -12,6 +12,11 @@ use crate::format::pack::Codec;
 
 /// The highest zstd level whose window, 2^23 bytes, the format allows.
 const LEVEL_MAX: i32 = 19;
+
+/// The default level. zstd sizes its tables for small memory; twice the entries find more in a frame of 1 MiB
+/// (docs/design.md, "Level").
+const LEVEL_OF_TABLES: i32 = 3;
+const TABLES: [CParameter; 2] = [CParameter::HashLog(18), CParameter::ChainLog(17)];
 
 /// Below this the probe costs about as much as compressing.
 const PROBE_MIN_BYTES: usize = 64 << 10;
@@ -128,6 +133,11 @@ fn check_zstd_frame(stored: &[u8], raw_length: usize) -> Result<(), Corruption> 
 /// Frames say their length, which decoding checks; they carry no checksum, since GCM authenticates them.
 fn compressor(level: i32) -> Compressor<'static> {
     let mut compressor = Compressor::new(level).expect("a context without dictionary has nothing to refuse");
+    if level == LEVEL_OF_TABLES {
+        for table in TABLES {
+            compressor.set_parameter(table).expect("zstd knows this parameter");
+        }
+    }
     compressor.include_checksum(false).expect("zstd knows this parameter");
     compressor.include_contentsize(true).expect("zstd knows this parameter");
     compressor

@@ -43,7 +43,11 @@ impl Repository {
                 match self.inner.backend.get(&object, Span::All) {
                     Ok(bytes) => errors.extend(self.inspect(name, &bytes).err().map(|problem| problem.of(object))),
                     Err(error) if error.is_absent() => {
-                        if !may_go && !self.is_gone(name)? && !self.is_to_come(name, object)? {
+                        if !may_go
+                            && !self.is_gone(name)?
+                            && !self.is_to_come(name, object)?
+                            && !self.may_go_by_now(name)?
+                        {
                             errors.push(Corruption::Missing.of(object));
                         }
                     }
@@ -54,13 +58,25 @@ impl Repository {
         Ok(errors)
     }
 
+    /// Whether it was forgotten since this was asked of all: then its second copy goes first.
+    fn may_go_by_now(&self, name: Doubled) -> Result<bool> {
+        let Doubled::Snapshot(id) = name else { return Ok(false) };
+        self.is_there(&ObjectName::Forgotten(id))
+    }
+
+    fn is_there(&self, object: &ObjectName) -> Result<bool> {
+        match self.inner.backend.get(object, Span::Range { offset: 0, length: 1 }) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_absent() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Whether both copies are gone: removed by another client since they were listed.
     fn is_gone(&self, name: Doubled) -> Result<bool> {
         for object in [ObjectName::from(name), ObjectName::SecondCopy(name)] {
-            match self.inner.backend.get(&object, Span::Range { offset: 0, length: 1 }) {
-                Ok(_) => return Ok(false),
-                Err(error) if error.is_absent() => {}
-                Err(error) => return Err(error.into()),
+            if self.is_there(&object)? {
+                return Ok(false);
             }
         }
         Ok(name != Doubled::Format)
@@ -76,10 +92,8 @@ impl Repository {
         }
         // The session first: if it is gone, whether the copy came before that can be seen.
         for sign in [ObjectName::Session(id), object] {
-            match self.inner.backend.get(&sign, Span::Range { offset: 0, length: 1 }) {
-                Ok(_) => return Ok(true),
-                Err(error) if error.is_absent() => {}
-                Err(error) => return Err(error.into()),
+            if self.is_there(&sign)? {
+                return Ok(true);
             }
         }
         Ok(false)
