@@ -13,7 +13,7 @@ from . import measuring
 
 PASSWORD = "the same password for every tool"
 
-STEPS = ("init", "first", "again", "next", "restore", "check", "check-read-data")
+STEPS = ("init", "first", "again", "next", "restore", "check", "check-read-data", "forget-prune", "fresh")
 
 # Which steps must have run in the same repository before a step means what it says.
 NEEDS = {
@@ -24,7 +24,12 @@ NEEDS = {
     "restore": ("init", "first", "next"),
     "check": ("init", "first", "next"),
     "check-read-data": ("init", "first", "next"),
+    "forget-prune": ("init", "first", "next"),
+    "fresh": ("init", "first", "next", "forget-prune"),
 }
+
+# Of our own repository alone: what it would be if the next version were all it ever held.
+OWN_STEPS = ("fresh",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +48,8 @@ class Tool:
 
 def _as_icecore(step, places, verifies):
     """icecore takes restic's own command line. The peers keep no parity, and size is compared without it."""
-    return [*_as_restic(step, places, verifies), *(("--parity", "0") if step == "init" else ())]
+    more = {"init": ("--parity", "0"), "forget-prune": ("--undelete-within", "0")}
+    return [*_as_restic(step, places, verifies), *more.get(step, ())]
 
 
 def _as_restic(step, places, verifies):
@@ -55,6 +61,8 @@ def _as_restic(step, places, verifies):
         "restore": ("restore", "latest", "-t", places.target),
         "check": ("check",),
         "check-read-data": ("check", "--read-data"),
+        "forget-prune": ("forget", "--keep-last", "1", "--prune"),
+        "fresh": ("backup", places.source),
     }[step]
     return ["-r", places.repository, *(() if verifies else ("--no-extra-verify",)), *verb]
 
@@ -69,6 +77,8 @@ def _as_rustic(step, places, verifies):
         "restore": ("restore", "latest", places.target),
         "check": ("check",),
         "check-read-data": ("check", "--read-data"),
+        # Without it what is unused goes in a second prune, a day later.
+        "forget-prune": ("forget", "--keep-last", "1", "--prune", "--instant-delete"),
     }[step]
     return ["-r", places.repository, "--no-progress", *verb]
 
