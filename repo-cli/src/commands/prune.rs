@@ -32,9 +32,9 @@ pub struct Prune {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "How space is reclaimed")]
 pub struct Flags {
-    /// Leave up to this much that nothing needs, rather than move what lies between: per cent of the whole (5%), a size (2G),
+    /// Leave up to this much that nothing needs, rather than move what lies between: per cent of the whole (3%), a size (2G),
     /// or `unlimited`
-    #[arg(long, value_name = "LIMIT", default_value = "5%", value_parser = parse_unused)]
+    #[arg(long, value_name = "LIMIT", default_value = "3%", value_parser = parse_unused)]
     max_unused: Limit,
 
     /// Move at most so many bytes of packs in this run (10M, 2G); 0: move nothing

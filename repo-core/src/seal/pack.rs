@@ -81,7 +81,8 @@ impl PackBuilder {
         self.push(keys, codec, parts, raw, None, verify)
     }
 
-    /// The same, for a frame that is compressed already: it moves from one pack to another.
+    /// The same, for a frame that is compressed already: it moves from one pack to another. `raw` must be what `packed` was
+    /// just decompressed to, and its parts what they are named: so `verify` asks only whether `packed` comes back.
     pub fn push_packed(
         &mut self,
         keys: &Keys,
@@ -114,8 +115,10 @@ impl PackBuilder {
             record
         });
         let record = self.object.push_frame(codec, chunks, raw, packed)?;
-        if verify {
-            self.object.reopen_last(codec, |raw, chunks| verify_chunks(keys, raw, chunks))?;
+        match packed {
+            _ if !verify => {}
+            None => self.object.reopen_last(codec, |raw, chunks| verify_chunks(keys, raw, chunks))?,
+            Some((_, packed)) => self.object.reopen_last_packed(codec, packed)?,
         }
         Ok(record)
     }
@@ -251,6 +254,20 @@ impl ObjectBuilder {
             .and_then(|()| check(raw, self.footer.chunks_of(ordinal)));
         codec.return_scratch(scratch);
         outcome.map_err(|problem| Error::SelfCheck(problem.to_string()))
+    }
+
+    /// Opens the frame that was sealed last from its stored bytes: it must be `packed`.
+    fn reopen_last_packed(&self, codec: &mut FrameCodec, packed: &[u8]) -> Result<()> {
+        let ordinal = self.footer.frames.len() - 1;
+        let record = self.footer.frames[ordinal];
+        let mut scratch = codec.take_scratch();
+        let sealed = &mut scratch[0];
+        sealed.extend_from_slice(&self.buffer[record.offset as usize..]);
+        let associated = frame_associated(&self.header, record.raw_length, record.codec);
+        let opened = self.keys.open_in_place(Domain::Frame, ordinal as u32, &associated, sealed);
+        let is_same = opened.as_ref().is_ok_and(|stored| *stored == packed);
+        codec.return_scratch(scratch);
+        if is_same { Ok(()) } else { Err(Error::SelfCheck("a frame that was moved does not come back".into())) }
     }
 
     /// Pads, seals the table, hashes.
