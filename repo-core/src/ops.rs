@@ -4,6 +4,7 @@
 pub mod backup;
 pub mod check;
 pub mod copy;
+pub mod diff;
 pub mod forget;
 pub mod list;
 mod lookup;
