@@ -168,6 +168,7 @@ pub enum Command {
     Tag(commands::tag::Tag),
     Ls(commands::ls::Ls),
     Diff(commands::diff::Diff),
+    Find(Box<commands::find::Find>),
     Restore(Box<commands::restore::Restore>),
     Prune(commands::prune::Prune),
     Check(commands::check::Check),
