@@ -52,7 +52,7 @@ fn patterns_find_names_paths_and_what_lies_below_in_every_snapshot() {
     let below = set(&["docs/deep", "docs/deep/er", "docs/deep/er/large.bin"]);
     assert_eq!(found(&cli, &["deep", "-s", "latest"]), [below]);
     assert_eq!(found(&cli, &["/source/empty/*", "-s", "latest", "-s", "latest"]), [set(&["empty/nothing.rs"])]);
-    assert_eq!(found(&cli, &["/empty"]), [BTreeSet::new(); 0]);
+    assert_eq!(found(&cli, &["/empty"]).len(), 0);
     assert_eq!(found(&cli, &["*.rs", "notes*", "-s", "latest"]), [set(&["empty/nothing.rs", "docs/notes.txt"])]);
 }
 
