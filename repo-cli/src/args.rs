@@ -167,6 +167,8 @@ pub enum Command {
     Undelete(commands::undelete::Undelete),
     Tag(commands::tag::Tag),
     Ls(commands::ls::Ls),
+    Diff(commands::diff::Diff),
+    Find(Box<commands::find::Find>),
     Restore(Box<commands::restore::Restore>),
     Prune(commands::prune::Prune),
     Check(commands::check::Check),

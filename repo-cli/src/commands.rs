@@ -4,7 +4,9 @@ pub mod backup;
 pub mod cat;
 pub mod check;
 pub mod copy;
+pub mod diff;
 pub mod dump;
+pub mod find;
 pub mod forget;
 pub mod init;
 pub mod key;
@@ -33,6 +35,8 @@ pub fn run(command: Command, context: &Context) -> Outcome {
         Command::Undelete(command) => command.run(context),
         Command::Tag(command) => command.run(context),
         Command::Ls(command) => command.run(context),
+        Command::Diff(command) => command.run(context),
+        Command::Find(command) => command.run(context),
         Command::Restore(command) => command.run(context),
         Command::Check(command) => command.run(context),
         Command::Prune(command) => command.run(context),

@@ -136,6 +136,8 @@ pub use id::{
 pub use ops::backup::{Alike, BackupOptions, BackupReport, Mode};
 pub use ops::check::{CheckLevel, CheckOptions, CheckReport, Damage, Damaged, Loss, Subset, Touched, VerifiedPacks};
 pub use ops::copy::{CopyOptions, CopyReport, CopyTarget, DamagedSource, PresentCopy};
+pub use ops::diff::{Change, DiffCounts, DiffReport, Difference};
+pub use ops::find::{Finder, Wanted};
 pub use ops::forget::calendar::{CalendarSpan, NotASpan, Period};
 pub use ops::forget::freed::Freed;
 pub use ops::forget::group::{GroupBy, GroupKey};

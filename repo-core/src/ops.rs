@@ -4,6 +4,8 @@
 pub mod backup;
 pub mod check;
 pub mod copy;
+pub mod diff;
+pub mod find;
 pub mod forget;
 pub mod list;
 mod lookup;

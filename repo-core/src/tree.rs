@@ -1,6 +1,7 @@
 //! Builds and reads Merkle B-trees of nodes, and chunk lists. Memory is O(depth) in both directions.
 //! The bytes of their nodes are `format`'s business, keeping them the store's.
 
+mod compare;
 mod list;
 mod read;
 mod references;
@@ -9,6 +10,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use compare::{Met, Pair, Pairs, chunks};
 pub use list::{ContentBuilder, Extents, extents};
 pub use read::{Nodes, find, nodes};
 pub use references::{Visitor, references};

@@ -161,32 +161,38 @@ impl Ls {
             let node = NodeShape::new(path, node, zone_minutes);
             return output.json(&NodeLine { message_type: "node", struct_type: "node", node });
         }
-        let shown = |name: &[u8]| match output.out_is_terminal() {
-            true => names::shown(name).into_owned().into_bytes(),
-            // A program gets the name itself.
-            false => name.to_vec(),
-        };
-        if !self.long {
-            return output.bytes(&shown(path));
-        }
-        let metadata = &node.metadata;
-        let size = if self.human_readable { numbers::size(metadata.size) } else { metadata.size.to_string() };
-        let mut line = format!(
-            "{} {:>5} {:>5} {size:>width$} {} ",
-            permissions(metadata.kind, metadata.mode),
-            metadata.uid,
-            metadata.gid,
-            time::shown_file_time(metadata.modified.seconds),
-            width = if self.human_readable { 12 } else { 10 }
-        )
-        .into_bytes();
-        line.extend(shown(path));
-        if let Content::Symlink(target) = &node.content {
-            line.extend(b" -> ");
-            line.extend(shown(target));
-        }
-        output.bytes(&line)
+        print_entry(context, path, node, self.long, self.human_readable)
     }
+}
+
+/// One entry as a line of text; `find` shows it the same way.
+pub fn print_entry(context: &Context, path: &[u8], node: &Node, is_long: bool, is_human_readable: bool) -> Outcome {
+    let output = &context.output;
+    let shown = |name: &[u8]| match output.out_is_terminal() {
+        true => names::shown(name).into_owned().into_bytes(),
+        // A program gets the name itself.
+        false => name.to_vec(),
+    };
+    if !is_long {
+        return output.bytes(&shown(path));
+    }
+    let metadata = &node.metadata;
+    let size = if is_human_readable { numbers::size(metadata.size) } else { metadata.size.to_string() };
+    let mut line = format!(
+        "{} {:>5} {:>5} {size:>width$} {} ",
+        permissions(metadata.kind, metadata.mode),
+        metadata.uid,
+        metadata.gid,
+        time::shown_file_time(metadata.modified.seconds),
+        width = if is_human_readable { 12 } else { 10 }
+    )
+    .into_bytes();
+    line.extend(shown(path));
+    if let Content::Symlink(target) = &node.content {
+        line.extend(b" -> ");
+        line.extend(shown(target));
+    }
+    output.bytes(&line)
 }
 
 /// As `ls -l` writes it.

@@ -149,6 +149,11 @@ pub fn find(store: &Store, directory: Option<&Subtree>, name: &[u8]) -> Result<O
 
 /// One node; `level` is what its parent says it must be, so that a loop of nodes ends.
 pub(super) fn load(store: &Store, id: &ChunkId, level: Option<u8>) -> Result<TreeNode> {
+    load_sized(store, id, level).map(|(node, _)| node)
+}
+
+/// The same, with the length of its plaintext.
+pub(super) fn load_sized(store: &Store, id: &ChunkId, level: Option<u8>) -> Result<(TreeNode, u32)> {
     let bytes = store.get(ChunkKind::Tree, id)?;
     let node = decode_tree_node(&bytes).map_err(|problem| store.corrupt(ChunkKind::Tree, id, problem))?;
     let found = match &node {
@@ -158,9 +163,9 @@ pub(super) fn load(store: &Store, id: &ChunkId, level: Option<u8>) -> Result<Tre
     if level.is_some_and(|level| level != found) || usize::from(found) > LEVELS_MAX {
         return Err(malformed("a tree whose levels do not descend"));
     }
-    Ok(node)
+    Ok((node, bytes.len() as u32))
 }
 
-fn malformed(what: &'static str) -> Error {
+pub(super) fn malformed(what: &'static str) -> Error {
     Error::Malformed(what)
 }

@@ -122,7 +122,7 @@ impl Walk<'_> {
 }
 
 /// One node of a chunk list, of the level that its parent says, so that a hostile list ends.
-fn load_list(store: &Store, id: &ChunkId, level: u8) -> Result<ListNode> {
+pub(super) fn load_list(store: &Store, id: &ChunkId, level: u8) -> Result<ListNode> {
     let bytes = store.get(ChunkKind::List, id)?;
     let node = ListNode::decode(&bytes).map_err(|problem| store.corrupt(ChunkKind::List, id, problem))?;
     let found = match &node {
