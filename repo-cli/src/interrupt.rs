@@ -1,35 +1,85 @@
-//! Ctrl-C and TERM. Handlers set flags and nothing else; whoever is at work, or waits for a person, looks at them.
+//! Ctrl-C, TERM and HUP. Handlers set flags and nothing else; whoever is at work, or waits for a person, looks at them.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Once, OnceLock};
+use std::thread::{self, JoinHandle};
 
+use repo_core::system::{self, TerminalModes};
 use repo_core::{Event, Progress};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
+use signal_hook::iterator::{Handle, Signals};
+use signal_hook::low_level::emulate_default_handler;
 
 use crate::exit::{Failure, Outcome};
 
-/// Ctrl-C does what it does to a program that does not listen.
+/// Ctrl-C and TERM do what they do to a program that does not listen.
 static ENDS_AT_ONCE: AtomicBool = AtomicBool::new(true);
+/// So does the end of the terminal's connection.
+static HANGS_UP: AtomicBool = AtomicBool::new(true);
 /// Ctrl-C was pressed while a person was asked.
 static PRESSED: AtomicBool = AtomicBool::new(false);
 
 /// Runs what asks a person with the terminal's echo off. Ctrl-C does not end the program there, or its terminal would
-/// stay without echo: it becomes an error of the kind `Interrupted`, when all is as it was.
+/// stay without echo: it becomes an error of the kind `Interrupted`, when all is as it was. Nobody need press a key for TERM
+/// and HUP: they set the terminal as it was, and then end the program as ever.
 pub fn while_asking<T>(ask: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     static LISTENING: Once = Once::new();
-    PRESSED.store(false, SeqCst);
-    ENDS_AT_ONCE.store(false, SeqCst);
+    static ENDS: OnceLock<Vec<i32>> = OnceLock::new();
+    let is_heard = |signal: &i32| !system::ignores_signal(*signal);
+    // Asked before anything is registered: what nobody listens to is left to whoever said so, as `nohup` does.
+    let ends = ENDS.get_or_init(|| [SIGTERM, SIGHUP].into_iter().filter(is_heard).collect());
     // Without it a password can be asked for all the same.
     LISTENING.call_once(|| {
         flag::register(SIGINT, &PRESSED).and_then(|_| flag::register_conditional_default(SIGINT, &ENDS_AT_ONCE)).ok();
+        for signal in ends {
+            let ends = if *signal == SIGHUP { &HANGS_UP } else { &ENDS_AT_ONCE };
+            flag::register_conditional_default(*signal, ends).ok();
+        }
     });
+    PRESSED.store(false, SeqCst);
+    // Before its signals are taken from the program: none is lost between.
+    let guard = Guard::set(ends);
+    ENDS_AT_ONCE.store(guard.is_none(), SeqCst);
+    HANGS_UP.store(guard.is_none(), SeqCst);
     let answer = ask();
     ENDS_AT_ONCE.store(true, SeqCst);
+    HANGS_UP.store(true, SeqCst);
+    drop(guard);
     match PRESSED.load(SeqCst) {
         true => Err(io::ErrorKind::Interrupted.into()),
         false => answer,
+    }
+}
+
+/// Waits for the signals that end the program while a person is asked, since a handler could not set the terminal.
+struct Guard {
+    handle: Handle,
+    waiting: Option<JoinHandle<()>>,
+}
+
+impl Guard {
+    /// `None`: there is no terminal, or no thread to be had.
+    fn set(ends: &[i32]) -> Option<Self> {
+        let modes = TerminalModes::now()?;
+        let mut signals = Signals::new(ends).ok()?;
+        let handle = signals.handle();
+        let wait = move || {
+            if let Some(signal) = signals.forever().next() {
+                modes.restore().ok();
+                emulate_default_handler(signal).ok();
+            }
+        };
+        let waiting = thread::Builder::new().name("signals".into()).spawn(wait).ok()?;
+        Some(Self { handle, waiting: Some(waiting) })
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.handle.close();
+        self.waiting.take().map(JoinHandle::join);
     }
 }
 

@@ -169,7 +169,9 @@ pub use walk::{Details, Entries, Source, SourceDirectory, SourceEntry, SourceFil
 
 /// What a program in front of this library needs of the machine it runs on.
 pub mod system {
-    pub use crate::platform::frontend::{create_private_directories, create_private_file, path_from_bytes};
+    pub use crate::platform::frontend::{
+        TerminalModes, create_private_directories, create_private_file, ignores_signal, path_from_bytes,
+    };
     pub use crate::platform::host::{CurrentUser, current_user, host_name};
 }
 

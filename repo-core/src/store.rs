@@ -7,6 +7,8 @@ mod index;
 mod rebuild;
 mod session;
 mod tables;
+#[cfg(test)]
+mod testing;
 mod writer;
 
 pub use compact::compact;

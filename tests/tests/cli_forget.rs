@@ -197,7 +197,9 @@ fn a_forgotten_snapshot_comes_back_under_another_id_and_restores() {
     assert_eq!(shown(&cli), [back.clone(), ids[1].clone()], "at its old time");
     cli.run(&["restore", &back, "--target", "t"]).succeeds();
     assert_eq!(cli.read("t/source/letter"), b"Dear reader");
-    cli.run(&["undelete", short(&ids[0])]).fails(1, &["no snapshot", "can be brought back"]);
+    let told = ["no snapshot", "can be brought back", "hint: `icecore undelete` without an id lists"];
+    let run = cli.run(&["undelete", short(&ids[0])]).fails(1, &told);
+    assert!(!run.error.contains("icecore snapshots"), "it does not show them: {}", run.error);
     cli.run(&["forget", &back]).succeeds();
     let run = cli.run(&["undelete", short(&back), "ffffffff"]).ends(3);
     assert!(run.out.contains("is back as") && run.error.contains("1 snapshot not brought back"), "{run:?}");

@@ -218,6 +218,49 @@ fn a_prompt_that_is_left_gives_the_terminal_back() {
 }
 
 #[test]
+fn a_prompt_that_is_ended_from_outside_gives_the_terminal_back() {
+    let cli = Cli::new();
+    for signal in [Signal::TERM, Signal::HUP] {
+        let terminal = Terminal::new();
+        let before = terminal.modes();
+        let child = terminal.start(cli.command(&["snapshots"]).env_remove("ICECORE_KEY_FILE"));
+        terminal.answers("enter password for repository: ", 1, "gue");
+        kill_process(Pid::from_child(&child), signal).expect("a child of ours");
+        wait_for(|| terminal.echoes());
+        assert_eq!(terminal.modes().local_modes, before.local_modes);
+        assert_eq!(terminal.modes().input_modes, before.input_modes);
+        let (status, written) = terminal.end(child);
+        assert_eq!(status.signal(), Some(signal.as_raw()), "{status:?} {written:?}");
+    }
+}
+
+/// As with `nohup`.
+#[test]
+fn a_signal_that_is_to_be_ignored_is_ignored_at_the_prompt_and_after_it() {
+    let cli = Cli::new();
+    let terminal = Terminal::new();
+    let mut command = cli.command(&["snapshots"]);
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.env_remove("ICECORE_KEY_FILE").get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell.current_dir(command.get_current_dir().expect("a room"));
+    let child = terminal.start(&shell);
+    for nth in 1..=3 {
+        terminal
+            .waits_for("the prompt", |written| written.matches("enter password").count() == nth && !terminal.echoes());
+        kill_process(Pid::from_child(&child), Signal::HUP).expect("a child of ours");
+        terminal.answers("enter password for repository: ", nth, "guess\r");
+    }
+    let (status, written) = terminal.end(child);
+    assert_eq!(status.code(), Some(12), "{status:?} {written:?}");
+}
+
+#[test]
 fn passwords_that_differ_make_no_repository() {
     let cli = Cli::without_repository();
     let terminal = Terminal::new();

@@ -1,7 +1,7 @@
 //! `icecore undelete`
 
 use clap::Args;
-use repo_core::{ForgottenSnapshot, SnapshotId};
+use repo_core::{Error, ForgottenSnapshot, SnapshotId};
 use serde::Serialize;
 
 use crate::args::with_exit_codes;
@@ -77,6 +77,12 @@ impl Undelete {
         let count = failures.len();
         match failures.pop() {
             None => Ok(()),
+            Some((_, error @ (Error::NoSnapshot { .. } | Error::AmbiguousSnapshot { .. }))) if self.ids.len() == 1 => {
+                Err(Failure::with_hint(
+                    error.to_string(),
+                    "`icecore undelete` without an id lists what can be brought back",
+                ))
+            }
             Some((_, error)) if self.ids.len() == 1 => Err(Failure::from_verb(error, "nothing was changed")),
             Some(last) => {
                 for (id, error) in failures.iter().chain([&last]) {

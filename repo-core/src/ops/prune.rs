@@ -16,6 +16,8 @@ mod room;
 #[cfg(test)]
 mod tests;
 mod usage;
+#[cfg(test)]
+mod usage_tests;
 
 pub use choose::Unused;
 

@@ -1,12 +1,14 @@
-//! What a program in front of this library needs of the operating system: paths from raw bytes, and private files.
-//! The library itself uses neither.
+//! What a program in front of this library needs of the operating system: paths from raw bytes, private files, and how the
+//! terminal is set. The library itself uses none of it.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 /// The path whose name is these bytes, which need not be text.
 pub fn path_from_bytes(bytes: Vec<u8>) -> PathBuf {
@@ -22,6 +24,40 @@ pub fn create_private_file(path: &Path) -> io::Result<File> {
 /// as they are.
 pub fn create_private_directories(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// How the terminal of this process was set, to be set so again by whoever changed it.
+#[derive(Debug)]
+pub struct TerminalModes {
+    terminal: File,
+    modes: Termios,
+}
+
+impl TerminalModes {
+    /// As they are now; `None` if this process has no terminal.
+    pub fn now() -> Option<Self> {
+        let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
+        let modes = tcgetattr(&terminal).ok()?;
+        Some(Self { terminal, modes })
+    }
+
+    /// Sets the terminal as it was. What was typed and not read yet stays.
+    pub fn restore(&self) -> io::Result<()> {
+        Ok(tcsetattr(&self.terminal, OptionalActions::Now, &self.modes)?)
+    }
+}
+
+/// Whether whoever started this process told it to ignore a signal, as `nohup` does. A system that does not tell: no.
+pub fn ignores_signal(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    is_in_mask(&status, signal)
+}
+
+/// The field SigIgn of proc(5): a bit for each signal, the lowest for the first.
+fn is_in_mask(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    (1..=64).contains(&signal) && mask >> (signal - 1) & 1 == 1
 }
 
 #[cfg(test)]
@@ -51,5 +87,14 @@ mod tests {
         for path in [&path, &directory.path().join("a")] {
             assert_eq!(path.metadata().expect("metadata").permissions().mode() & 0o777, 0o700);
         }
+    }
+
+    #[test]
+    fn an_ignored_signal_is_the_bit_of_its_number() {
+        let status =
+            "Name:\ticecore\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000004002\n";
+        let ignored: Vec<i32> = (-1..70).filter(|signal| is_in_mask(status, *signal)).collect();
+        assert_eq!(ignored, [1, 13]);
+        assert!(!is_in_mask("", 1));
     }
 }

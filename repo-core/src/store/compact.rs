@@ -1,18 +1,18 @@
 //! Merges index objects, and drops what they say of packs that are gone. The index only adds: what is dropped is dropped by
 //! writing what remains anew and then deleting what was read, in this order, so that at every moment the index objects say
-//! of every pack that is there all that was said before.
+//! of every pack that is there all that was said before, and of a pack of which two things were said, what its own table says.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 
-use super::index::Index;
-use super::writer::{FrameRows, index_blocks};
+use super::index::{Index, pack_row, read_footer};
+use super::writer::{FrameRows, frames_of, index_blocks};
 use crate::backend::{Backend, Listed, Prefix, Put, Span};
 use crate::crypto::Keys;
 use crate::error::{Error, Result};
 use crate::format::index::{ChunkRow, IndexBlock, PackRow};
-use crate::format::pack::{ChunkRecord, FrameRecord};
-use crate::id::{IndexId, ObjectName, PackId, SnapshotId};
+use crate::format::pack::{ChunkRecord, Footer, FrameRecord};
+use crate::id::{IndexId, ObjectName, PackId, PackKind, SnapshotId};
 use crate::mutants::mutant;
 use crate::seal;
 
@@ -23,28 +23,43 @@ const SMALL_OBJECTS_MIN: usize = 8;
 /// Rows that are held at once; more are merged in several steps.
 const ROWS_MAX: usize = 512 << 10;
 
-/// All rows of one pack, by the number of their frame.
-#[derive(Default)]
+/// All rows of one pack, by the number of their frame: its record without the number of its first chunk, and its chunks,
+/// ascending by offset.
+#[derive(Default, PartialEq)]
 struct PackRows {
-    frames: BTreeMap<u32, (Option<FrameRecord>, Vec<ChunkRecord>)>,
+    frames: BTreeMap<u32, (FrameRecord, Vec<ChunkRecord>)>,
 }
+
+impl From<&Footer> for PackRows {
+    fn from(footer: &Footer) -> Self {
+        let frames = frames_of(footer).map(|frame| {
+            let record = FrameRecord { first_chunk: 0, ..frame.record };
+            (frame.ordinal, (record, frame.chunks.to_vec()))
+        });
+        Self { frames: frames.collect() }
+    }
+}
+
+type Packs = BTreeMap<PackId, (PackRow, PackRows)>;
 
 /// What one object says.
 struct Contents {
     id: IndexId,
-    packs: BTreeMap<PackId, (PackRow, PackRows)>,
+    packs: Packs,
     rows: usize,
+    /// It says two things of one pack, and is left to repair.
+    contradicts_itself: bool,
 }
 
 /// Merges what should be. Damaged objects are left to repair. Returns how many objects went.
 pub fn compact(backend: &dyn Backend, keys: &Keys, by: SnapshotId) -> Result<usize> {
     let mut removed = 0;
-    let before = list_packs(backend)?;
+    let before = Index::list(backend)?;
     let mut batch: Vec<Contents> = Vec::new();
     let mut rows = 0;
     for id in list_objects(backend)? {
         let Some(contents) = read(backend, keys, id)? else { continue };
-        let speaks_of_the_gone = contents.packs.keys().any(|pack| !before.contains(pack));
+        let speaks_of_the_gone = contents.packs.keys().any(|pack| !before.contains_key(pack));
         if !speaks_of_the_gone && contents.rows >= SMALL_ROWS {
             continue;
         }
@@ -65,31 +80,17 @@ fn merge(
     keys: &Keys,
     by: SnapshotId,
     batch: Vec<Contents>,
-    before: &HashSet<PackId>,
+    before: &HashMap<PackId, (PackKind, u64)>,
 ) -> Result<usize> {
-    let is_stale = |contents: &Contents| contents.packs.keys().any(|pack| !before.contains(pack));
+    let is_stale = |contents: &Contents| contents.packs.keys().any(|pack| !before.contains_key(pack));
     if batch.len() < SMALL_OBJECTS_MIN && !batch.iter().any(is_stale) {
         return Ok(0);
     }
     // Begun after all of these objects were read: a pack that they speak of was durable before. One that is not listed now
     // is gone for good, since no name of a pack is ever given twice.
-    let listed = if mutant!("packs listed before the index is read") { before.clone() } else { list_packs(backend)? };
-    let inputs: Vec<IndexId> = batch.iter().map(|contents| contents.id).collect();
-    let mut packs: BTreeMap<PackId, (PackRow, PackRows)> = BTreeMap::new();
-    for contents in batch {
-        for (id, (row, rows)) in contents.packs {
-            if !listed.contains(&id) {
-                continue;
-            }
-            let known = &mut packs.entry(id).or_insert_with(|| (row, PackRows::default())).1;
-            for (ordinal, (frame, chunks)) in rows.frames {
-                let there = known.frames.entry(ordinal).or_default();
-                there.0 = there.0.or(frame);
-                there.1.extend(chunks);
-            }
-        }
-    }
-    let blocks = blocks(packs);
+    let listed = if mutant!("packs listed before the index is read") { before.clone() } else { Index::list(backend)? };
+    let Some((inputs, packs)) = agree(backend, keys, batch, &listed)? else { return Ok(0) };
+    let blocks = blocks(&packs);
     let mut output = None;
     if !blocks.is_empty() {
         let counter = u64::from_le_bytes(inputs[0].0[..8].try_into().expect("8 of 32 bytes"));
@@ -108,6 +109,53 @@ fn merge(
     Ok(removed)
 }
 
+/// The objects that can be merged, and what they say of the packs that are there. Where two say different things of a pack, what
+/// its own table says is kept of it; if it has none, those that speak of it stay as they are: one of them may be right. `None`:
+/// nothing is left to merge.
+fn agree(
+    backend: &dyn Backend,
+    keys: &Keys,
+    mut batch: Vec<Contents>,
+    listed: &HashMap<PackId, (PackKind, u64)>,
+) -> Result<Option<(Vec<IndexId>, Packs)>> {
+    let mut settled = BTreeMap::new();
+    let mut open = HashSet::new();
+    for pack in contradicted(&batch, listed) {
+        let (kind, size) = listed[&pack];
+        match read_footer(backend, keys, kind, &pack, size) {
+            Ok(footer) => _ = settled.insert(pack, (pack_row(kind, pack, size, &footer), PackRows::from(&footer))),
+            Err(Error::Backend(error)) if !error.is_damage() && !error.is_absent() => return Err(error.into()),
+            Err(_) => _ = open.insert(pack),
+        }
+    }
+    batch.retain(|contents| contents.packs.keys().all(|pack| !open.contains(pack)));
+    let inputs: Vec<IndexId> = batch.iter().map(|contents| contents.id).collect();
+    if inputs.is_empty() {
+        return Ok(None);
+    }
+    let mut packs = BTreeMap::new();
+    for (id, said) in batch.into_iter().flat_map(|contents| contents.packs) {
+        if listed.contains_key(&id) {
+            packs.entry(id).or_insert_with(|| settled.remove(&id).unwrap_or(said));
+        }
+    }
+    Ok(Some((inputs, packs)))
+}
+
+/// The packs that are there and of which two of these objects, or one and the listing, say different things.
+fn contradicted(batch: &[Contents], listed: &HashMap<PackId, (PackKind, u64)>) -> BTreeSet<PackId> {
+    let mut first: HashMap<PackId, &(PackRow, PackRows)> = HashMap::new();
+    let mut contradicted = BTreeSet::new();
+    for (id, said) in batch.iter().flat_map(|contents| &contents.packs) {
+        let Some((kind, size)) = listed.get(id) else { continue };
+        let is_of_its_length = said.0.kind == *kind && u64::from(said.0.length) == *size;
+        if !is_of_its_length || *first.entry(*id).or_insert(said) != said {
+            contradicted.insert(*id);
+        }
+    }
+    contradicted
+}
+
 fn read(backend: &dyn Backend, keys: &Keys, id: IndexId) -> Result<Option<Contents>> {
     let bytes = match backend.get(&ObjectName::Index(id), Span::All) {
         Ok(bytes) => bytes,
@@ -115,50 +163,58 @@ fn read(backend: &dyn Backend, keys: &Keys, id: IndexId) -> Result<Option<Conten
         Err(error) if error.is_absent() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let mut contents = Contents { id, packs: BTreeMap::new(), rows: 0 };
+    let mut contents = Contents { id, packs: BTreeMap::new(), rows: 0, contradicts_itself: false };
     let is_whole =
         seal::has_name(&bytes, &id.0) && seal::open_index(keys, &bytes, &mut |block| contents.add(block)).is_ok();
-    Ok(is_whole.then_some(contents))
+    contents.sort();
+    Ok((is_whole && !contents.contradicts_itself).then_some(contents))
 }
 
 impl Contents {
     fn add(&mut self, block: IndexBlock) {
         self.rows += block.chunks.len();
+        let mut agrees = true;
+        for pack in &block.packs {
+            let known = self.packs.entry(pack.id).or_insert_with(|| (*pack, PackRows::default()));
+            agrees &= known.0 == *pack;
+        }
         for frame in &block.frames {
             let Some(pack) = block.packs.get(usize::from(frame.pack)) else { continue };
-            let rows = &mut self.packs.entry(pack.id).or_insert_with(|| (*pack, PackRows::default())).1;
-            rows.frames.entry(frame.ordinal).or_default().0 = Some(FrameRecord {
+            let Some((_, rows)) = self.packs.get_mut(&pack.id) else { continue };
+            let record = FrameRecord {
                 offset: frame.offset,
                 stored_length: frame.stored_length,
                 raw_length: frame.raw_length,
                 codec: frame.codec,
                 first_chunk: 0,
-            });
+            };
+            // A frame and its chunks stand in one block.
+            agrees &= rows.frames.insert(frame.ordinal, (record, Vec::new())).is_none();
         }
+        self.contradicts_itself |= !agrees;
         for chunk in block.chunks {
             let Some(frame) = block.frames.get(usize::from(chunk.frame)) else { continue };
             let Some(pack) = block.packs.get(usize::from(frame.pack)) else { continue };
-            if let Some((_, rows)) = self.packs.get_mut(&pack.id) {
+            let rows = self.packs.get_mut(&pack.id).and_then(|(_, rows)| rows.frames.get_mut(&frame.ordinal));
+            if let Some((_, chunks)) = rows {
                 let ChunkRow { id, offset, length, kind, .. } = chunk;
-                rows.frames.entry(frame.ordinal).or_default().1.push(ChunkRecord { id, offset, length, kind });
+                chunks.push(ChunkRecord { id, offset, length, kind });
             }
+        }
+    }
+
+    fn sort(&mut self) {
+        for (_, chunks) in self.packs.values_mut().flat_map(|(_, rows)| rows.frames.values_mut()) {
+            chunks.sort_unstable_by_key(|chunk| (chunk.offset, chunk.id));
         }
     }
 }
 
-/// The rows in blocks that stand alone. What two objects said of one frame is said once.
-fn blocks(mut packs: BTreeMap<PackId, (PackRow, PackRows)>) -> Vec<IndexBlock> {
-    for (_, rows) in packs.values_mut() {
-        for (_, chunks) in rows.frames.values_mut() {
-            chunks.sort_unstable_by_key(|chunk| (chunk.id, chunk.offset));
-            chunks.dedup_by_key(|chunk| chunk.id);
-        }
-    }
+/// The rows in blocks that stand alone.
+fn blocks(packs: &Packs) -> Vec<IndexBlock> {
     index_blocks(packs.values().map(|(row, rows)| {
-        let frames = rows.frames.iter().filter_map(|(ordinal, (record, chunks))| {
-            record.map(|record| FrameRows { ordinal: *ordinal, record, chunks })
-        });
-        (*row, frames)
+        let frames = rows.frames.iter();
+        (*row, frames.map(|(ordinal, (record, chunks))| FrameRows { ordinal: *ordinal, record: *record, chunks }))
     }))
 }
 
@@ -174,6 +230,5 @@ fn list_objects(backend: &dyn Backend) -> Result<Vec<IndexId>, Error> {
     Ok(ids)
 }
 
-fn list_packs(backend: &dyn Backend) -> Result<HashSet<PackId>> {
-    Ok(Index::list(backend)?.into_keys().collect())
-}
+#[cfg(test)]
+mod tests;

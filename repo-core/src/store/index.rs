@@ -1,10 +1,13 @@
 //! Where each chunk lies: what the index objects say of the packs that are listed, and what the tables of packs
 //! say that no index object speaks of.
 //!
-//! An entry counts only while its pack is listed with its right length (invariant 2), so a stale, lost or lying index
-//! can cost an upload and never a chunk.
+//! An entry counts only while its pack is listed with its right length (invariant 2), so a stale or lost index can cost an
+//! upload and never a chunk. Where index objects contradict one another, or say more of a pack than it holds, its own table
+//! is asked, and nothing else counts. A lie that nothing contradicts is found by whoever reads the chunk.
 
 mod survey;
+#[cfg(test)]
+mod tests;
 
 pub use survey::ByPack;
 
@@ -41,7 +44,7 @@ pub struct StoredChunk<'i> {
 }
 
 /// Some of the chunks of one index: one bit each.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChunkSet {
     bits: Vec<u64>,
 }
@@ -261,75 +264,114 @@ impl Index {
             .collect();
         for row in &block.chunks {
             // Each chunk counts once: an object and the one that it was merged into may say the same half of a pack twice.
-            if let Some(frame) = frames.get(usize::from(row.frame)).copied().flatten()
-                && self.add_entry(frame, row)
-            {
-                let pack = self.frames[frame as usize].0;
-                *loading.chunks_seen.entry(pack).or_default() += 1;
+            let Some(frame) = frames.get(usize::from(row.frame)).copied().flatten() else { continue };
+            let pack = self.frames[frame as usize].0;
+            match self.add_entry(frame, row) {
+                Told::New => *loading.chunks_seen.entry(pack).or_default() += 1,
+                Told::Again => {}
+                Told::Otherwise => _ = loading.doubted.insert(pack),
             }
         }
     }
 
-    /// The number of a pack that is listed with its right length, else `None`.
+    /// The number of a pack that is listed with the length that this row gives it, else `None`.
     fn pack_number(&mut self, row: &PackRow, loading: &mut Loading) -> Option<u32> {
-        if let Some(number) = loading.packs.get(&row.id) {
-            return *number;
-        }
-        let object = ObjectName::Pack(row.kind, row.id);
-        let number = match self.report.listed_packs.get(&row.id) {
-            Some((kind, size)) if *kind == row.kind && *size == u64::from(row.length) => Some(self.add_pack(*row)),
-            // What is written off is expected to be damaged.
-            Some(_) if self.is_written_off(&row.id) => None,
+        match self.report.listed_packs.get(&row.id) {
+            Some((kind, size)) if *kind == row.kind && *size == u64::from(row.length) => {
+                let Some(number) = loading.packs.get(&row.id).copied() else {
+                    let number = self.add_pack(*row);
+                    loading.packs.insert(row.id, number);
+                    return Some(number);
+                };
+                if self.packs[number as usize] != *row {
+                    loading.doubted.insert(number);
+                }
+                Some(number)
+            }
             Some(_) => {
-                self.report.errors.push(Corruption::Truncated.of(object));
+                loading.of_other_length.insert(row.id);
                 None
             }
             None => {
-                self.report.missing_packs.push((row.kind, row.id));
+                if loading.missing.insert(row.id) {
+                    self.report.missing_packs.push((row.kind, row.id));
+                }
                 None
             }
-        };
-        loading.packs.insert(row.id, number);
-        number
+        }
     }
 
-    /// Reads the tables of packs that the index objects do not speak of, or only in part.
+    /// Reads the tables of packs that the index objects do not speak of, speak of only in part, or in two ways. Where there is
+    /// a table, nothing else counts.
     fn adopt(&mut self, backend: &dyn Backend, keys: &Keys, loading: &mut Loading) -> Result<()> {
-        let whole = |id: &PackId| match loading.packs.get(id) {
-            Some(Some(number)) => {
-                loading.chunks_seen.get(number).copied().unwrap_or(0) >= self.packs[*number as usize].chunk_count
-            }
-            Some(None) => true, // known, damaged, and reported
-            None => false,
-        };
-        let mut unindexed: Vec<(PackId, PackKind, u64)> = self
+        let chunk_count = |number: u32| self.packs[number as usize].chunk_count;
+        let seen = |number: &u32| loading.chunks_seen.get(number).copied().unwrap_or(0);
+        // What claims more chunks than the pack has, adds some to those that are there.
+        let overfull = loading.chunks_seen.iter().filter(|(number, seen)| **seen > chunk_count(**number));
+        let doubted: HashSet<u32> =
+            overfull.map(|(number, _)| *number).chain(loading.doubted.iter().copied()).collect();
+        let is_whole = |number: &u32| seen(number) >= chunk_count(*number);
+        let mut asked: Vec<(PackId, PackKind, u64)> = self
             .report
             .listed_packs
             .iter()
-            .filter(|(id, _)| !whole(id))
+            .filter(|(id, _)| loading.packs.get(*id).is_none_or(|number| doubted.contains(number) || !is_whole(number)))
             .map(|(id, (kind, size))| (*id, *kind, *size))
             .collect();
         // One order whatever the hash map's, so that a run can be told and repeated.
-        unindexed.sort_unstable();
-        for (id, kind, size) in unindexed {
+        asked.sort_unstable();
+        let half: HashSet<PackId> =
+            asked.iter().map(|(id, ..)| *id).filter(|id| !loading.packs.get(id).is_some_and(is_whole)).collect();
+        let mut tables = Vec::new();
+        for (id, kind, size) in asked {
             match read_footer(backend, keys, kind, &id, size) {
-                Ok(footer) => {
-                    self.add_footer(kind, id, size, &footer, loading);
-                    let row = pack_row(kind, id, size, &footer);
-                    self.report.unindexed.push((row, footer));
-                }
+                Ok(footer) => tables.push((pack_row(kind, id, size, &footer), footer)),
                 Err(Error::Backend(error)) if error.is_absent() => {}
                 Err(error @ Error::Backend(_)) => return Err(error),
                 Err(error) => {
                     self.report.half_known.insert(id);
                     // What is written off is expected to be damaged.
                     if !self.is_written_off(&id) {
-                        self.report.errors.push(error);
+                        let is_shorter = loading.of_other_length.contains(&id) && !loading.packs.contains_key(&id);
+                        let object = ObjectName::Pack(kind, id);
+                        self.report.errors.push(if is_shorter { Corruption::Truncated.of(object) } else { error });
+                    }
+                    // Readers try whatever was said; nobody builds on it.
+                    if loading.packs.get(&id).is_some_and(|number| doubted.contains(number)) {
+                        self.distrust(id);
                     }
                 }
             }
         }
+        let told = tables.iter().filter_map(|(row, _)| loading.packs.get(&row.id).copied()).collect();
+        self.drop_entries_of(&told, loading);
+        for (row, footer) in tables {
+            self.add_footer(row.kind, row.id, row.length.into(), &footer, loading);
+            // What is told in full and otherwise too, stays doubted however often it is told again: `repair index` ends that.
+            if half.contains(&row.id) {
+                self.report.unindexed.push((row, footer));
+            }
+        }
         Ok(())
+    }
+
+    /// As if the index objects had said nothing of these packs.
+    fn drop_entries_of(&mut self, packs: &HashSet<u32>, loading: &mut Loading) {
+        if packs.is_empty() {
+            return;
+        }
+        let (frames, entries) = (std::mem::take(&mut self.frames), std::mem::take(&mut self.entries));
+        (self.table, self.duplicates) = Default::default();
+        loading.frames.clear();
+        let renumber = |(pack, place): (u32, FramePlace)| {
+            (!packs.contains(&pack)).then(|| self.frame_number(pack, place, loading))
+        };
+        let numbers: Vec<Option<u32>> = frames.into_iter().map(renumber).collect();
+        for entry in entries {
+            if let Some(frame) = numbers[entry.frame as usize] {
+                self.insert(Row { frame, ..entry });
+            }
+        }
     }
 
     /// This index as the packs' own tables have it: what index objects say counts only for packs without a table that can be
@@ -371,9 +413,13 @@ impl Index {
     }
 
     fn add_footer(&mut self, kind: PackKind, id: PackId, size: u64, footer: &Footer, loading: &mut Loading) {
+        let row = pack_row(kind, id, size, footer);
         let pack = match loading.packs.get(&id) {
-            Some(Some(number)) => *number,
-            _ => self.add_pack(pack_row(kind, id, size, footer)),
+            Some(number) => {
+                self.packs[*number as usize] = row;
+                *number
+            }
+            None => self.add_pack(row),
         };
         for (ordinal, record) in footer.frames.iter().enumerate() {
             let place = FramePlace { ordinal: ordinal as u32, record: FrameRecord { first_chunk: 0, ..*record } };
@@ -402,12 +448,13 @@ impl Index {
     }
 
     /// The number of a frame, the same for all who say the same of it. Who says otherwise has a frame of his own, that
-    /// readers try too.
+    /// readers try too, if the pack has no table to settle it.
     fn frame_number(&mut self, pack: u32, place: FramePlace, loading: &mut Loading) -> u32 {
-        if let Some(number) = loading.frames.get(&(pack, place.ordinal))
-            && self.frames[*number as usize].1 == place
-        {
-            return *number;
+        if let Some(number) = loading.frames.get(&(pack, place.ordinal)) {
+            if self.frames[*number as usize].1 == place {
+                return *number;
+            }
+            loading.doubted.insert(pack);
         }
         let number = self.frames.len() as u32;
         self.frames.push((pack, place));
@@ -415,20 +462,23 @@ impl Index {
         number
     }
 
-    fn add_entry(&mut self, frame: u32, row: &ChunkRow) -> bool {
+    fn add_entry(&mut self, frame: u32, row: &ChunkRow) -> Told {
         self.insert(Row { id: row.id, frame, offset: row.offset, length: row.length, kind: row.kind })
     }
 
-    /// `false` if that place of the chunk was known.
-    fn insert(&mut self, entry: Row) -> bool {
+    fn insert(&mut self, entry: Row) -> Told {
         let position = self.entries.len() as u32;
         let entries = &self.entries;
         let first = self.table.find(hash(&entry.id), |other| same(&entries[*other as usize], entry.kind, &entry.id));
         match first.copied() {
             Some(first) => {
                 let known = self.duplicates.entry(first).or_default();
-                if known.iter().chain([&first]).any(|other| entries[*other as usize].frame == entry.frame) {
-                    return false;
+                let mut others = known.iter().chain([&first]).map(|other| &entries[*other as usize]);
+                let other = others.find(|other| other.frame == entry.frame).copied();
+                drop(others);
+                if let Some(other) = other {
+                    let is_same = (other.offset, other.length) == (entry.offset, entry.length);
+                    return if is_same { Told::Again } else { Told::Otherwise };
                 }
                 known.push(position);
             }
@@ -437,7 +487,7 @@ impl Index {
             }
         }
         self.entries.push(entry);
-        true
+        Told::New
     }
 
     /// Whether other index objects are listed now than when this was loaded.
@@ -501,7 +551,9 @@ impl Index {
 
     /// This index, with what an earlier one found out.
     pub fn after(mut self, earlier: &Self) -> Self {
-        self.distrusted = earlier.distrusted.clone();
+        let found = std::mem::replace(&mut self.distrusted, earlier.distrusted.clone());
+        let found = found.read().unwrap_or_else(PoisonError::into_inner).clone();
+        self.distrusted.write().unwrap_or_else(PoisonError::into_inner).extend(found);
         self
     }
 
@@ -624,10 +676,26 @@ fn same(entry: &Row, kind: ChunkKind, id: &ChunkId) -> bool {
     entry.kind == kind && entry.id == *id
 }
 
+/// What a row of an index object adds to those before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// A place.
+    New,
+    Again,
+    /// Another place in the same frame.
+    Otherwise,
+}
+
 /// What is only needed while loading.
 #[derive(Default)]
 struct Loading {
-    packs: HashMap<PackId, Option<u32>>,
+    /// Those that are listed, with the length that some object gives them.
+    packs: HashMap<PackId, u32>,
+    /// Those to which some object gives a length that is not theirs.
+    of_other_length: HashSet<PackId>,
+    missing: HashSet<PackId>,
+    /// Packs by number, of which two objects say different things.
+    doubted: HashSet<u32>,
     chunks_seen: HashMap<u32, u32>,
     /// Frames by pack number and ordinal.
     frames: HashMap<(u32, u32), u32>,

@@ -282,6 +282,8 @@ impl<'r> Pruning<'r> {
             choice.repack.clear();
         }
         self.tell(&view, &usage, &choice);
+        let given_up = usage.given_up(&view, &live, &self.retained);
+        self.tell_given_up(&view, &usage, &given_up);
         if let Some(before) = before {
             self.report.held_bytes = usage.stored_since(&view, &live, &before);
         }
@@ -293,7 +295,7 @@ impl<'r> Pruning<'r> {
             self.report.expired_snapshots = expired.iter().copied().collect();
             return Ok(None);
         }
-        let mut condemned: BTreeSet<PackId> = choice.unused.iter().copied().collect();
+        let mut condemned: BTreeSet<PackId> = choice.unused.iter().chain(&given_up).copied().collect();
         if !choice.repack.is_empty() {
             self.progress.report(Event::Stage { name: "moving" });
             self.progress.report(Event::Total { files: 0, bytes: self.report.repack_bytes });
@@ -379,6 +381,18 @@ impl<'r> Pruning<'r> {
         (report.repack_places, report.repack_used_places) = places(&choice.repack);
         (report.unused_packs, report.unused_packs_bytes, _) = of(&choice.unused);
         (report.repack_packs, report.repack_bytes, report.repack_live_bytes) = of(&choice.repack);
+    }
+
+    fn tell_given_up(&mut self, view: &Index, usage: &Usage, packs: &[PackId]) {
+        for pack in packs {
+            let bytes = view.report().listed_packs.get(pack).map_or(0, |(_, size)| *size);
+            self.report.unused_packs += 1;
+            self.report.unused_packs_bytes += bytes;
+            if usage.packs.iter().all(|known| known.id != *pack) {
+                self.report.packs += 1;
+                self.report.packs_bytes += bytes;
+            }
+        }
     }
 
     /// From the mark to the end.

@@ -40,8 +40,8 @@ impl Question<'_> {
     pub fn decide(&self) -> Result<Answer> {
         let mut answer = Answer::default();
         let listed = &self.view.report().listed_packs;
-        let candidates: BTreeSet<PackId> =
-            self.marked.iter().copied().filter(|pack| listed.contains_key(pack) && self.is_fully_known(pack)).collect();
+        let there = self.marked.iter().copied().filter(|pack| listed.contains_key(pack));
+        let candidates = self.judged(there);
         let mut stays: BTreeSet<PackId> = BTreeSet::new();
         let mut rescued: BTreeSet<PackId> = BTreeSet::new();
         for ((kind, id), holders) in self.live_chunks_of(&candidates) {
@@ -69,11 +69,9 @@ impl Question<'_> {
     /// plan asks for himself.
     pub fn may_all_go(&self, delete: &BTreeSet<PackId>) -> Result<bool> {
         let listed = &self.view.report().listed_packs;
-        let mut there: BTreeSet<PackId> = BTreeSet::new();
-        for pack in delete.iter().filter(|pack| listed.contains_key(pack)) {
-            if self.is_fully_known(pack) {
-                there.insert(*pack);
-            } else if self.is_there(pack)? {
+        let there = self.judged(delete.iter().copied().filter(|pack| listed.contains_key(pack)));
+        for pack in delete.iter().filter(|pack| listed.contains_key(pack) && !there.contains(pack)) {
+            if self.is_there(pack)? {
                 return Ok(false);
             }
         }
@@ -94,6 +92,18 @@ impl Question<'_> {
             Err(error) if error.is_absent() => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Those of these packs that may go as far as it is known what goes with them: of one without a table that is nothing, if
+    /// it is written off and each live chunk has a place where that is not so.
+    fn judged(&self, packs: impl Iterator<Item = PackId>) -> BTreeSet<PackId> {
+        let (mut judged, unknown): (BTreeSet<_>, BTreeSet<_>) = packs.partition(|pack| self.is_fully_known(pack));
+        let given_up = || unknown.iter().filter(|pack| self.view.is_written_off(pack));
+        let counts = |pack: &PackId, id: &ChunkId| !self.view.has_lost(pack, id) && !self.retained.contains(pack);
+        if given_up().next().is_some() && self.live.all_have_places(self.view, counts) {
+            judged.extend(given_up());
+        }
+        judged
     }
 
     /// Of a pack whose table cannot be read nobody knows what would go with it.

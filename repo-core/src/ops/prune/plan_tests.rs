@@ -11,19 +11,19 @@ use crate::progress::Silent;
 use crate::store::{Session, SessionKind};
 
 /// Content in two data packs: the older one was marked while the newer one was written.
-struct Twice {
-    place: Place,
-    older: PackId,
-    newer: PackId,
+pub(super) struct Twice {
+    pub place: Place,
+    pub older: PackId,
+    pub newer: PackId,
 }
 
 #[derive(Default)]
-struct Given {
-    marked: BTreeSet<PackId>,
-    retained: HashSet<PackId>,
-    proven: HashSet<PackId>,
-    nothing_lives: bool,
-    vanishes: Option<PackId>,
+pub(super) struct Given {
+    pub marked: BTreeSet<PackId>,
+    pub retained: HashSet<PackId>,
+    pub proven: HashSet<PackId>,
+    pub nothing_lives: bool,
+    pub vanishes: Option<PackId>,
 }
 
 const UNKNOWN: PackId = PackId([9; 32]);
@@ -32,7 +32,7 @@ fn data(pack: PackId) -> ObjectName {
     ObjectName::Pack(PackKind::Data, pack)
 }
 
-fn data_packs(place: &Place) -> BTreeSet<PackId> {
+pub(super) fn data_packs(place: &Place) -> BTreeSet<PackId> {
     let objects = place.repository.objects(Prefix::Packs(PackKind::Data)).unwrap();
     objects
         .into_iter()
@@ -40,13 +40,13 @@ fn data_packs(place: &Place) -> BTreeSet<PackId> {
         .collect()
 }
 
-fn only(packs: BTreeSet<PackId>) -> PackId {
+pub(super) fn only(packs: BTreeSet<PackId>) -> PackId {
     assert_eq!(packs.len(), 1);
     *packs.first().unwrap()
 }
 
 impl Twice {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let place = Place::new();
         let content = noise(1, 1 << 18);
         let first = place.backup("/a", &content);
@@ -61,7 +61,7 @@ impl Twice {
         Self { place, older, newer }
     }
 
-    fn ask<T>(&self, given: &Given, ask: impl FnOnce(&Question<'_>) -> T) -> T {
+    pub fn ask<T>(&self, given: &Given, ask: impl FnOnce(&Question<'_>) -> T) -> T {
         let store = self.place.repository.fresh_store().unwrap();
         let view = store.view();
         let mut snapshots = self.place.repository.snapshots(&Default::default()).unwrap().snapshots;
@@ -156,6 +156,10 @@ fn a_pack_of_which_nobody_knows_what_it_holds_does_not_go() {
     assert_eq!(twice.decide(&marked()), (vec![], vec![]));
     assert!(!twice.may_all_go(&[UNKNOWN]));
 
+    let vanishing = Given { vanishes: Some(UNKNOWN), ..marked() };
+    let gone = twice.ask(&vanishing, |question| question.may_all_go(&BTreeSet::from([UNKNOWN])).unwrap());
+    assert!(gone, "it went since it was listed");
+
     // Of another length than the index says: nothing of it is in the view.
     let name = data(twice.older);
     let bytes = twice.place.backend.get(&name, Span::All).unwrap();
@@ -163,6 +167,35 @@ fn a_pack_of_which_nobody_knows_what_it_holds_does_not_go() {
     twice.place.backend.put_new(&name, bytes.slice(..bytes.len() - 1)).unwrap();
     assert_eq!(twice.decide(&twice.older_marked()), (vec![], vec![]));
     assert!(!twice.may_all_go(&[twice.older]));
+}
+
+/// What an index object says of half of it may be all that lives in it, or not.
+#[test]
+fn a_pack_without_a_table_of_which_half_is_known_does_not_go() {
+    let twice = Twice::new();
+    twice.place.halve_index(twice.older);
+    assert_eq!(twice.decide(&twice.older_marked()), (vec![twice.older], vec![]), "its table has the other half");
+    twice.place.break_table(twice.older);
+    assert_eq!(twice.decide(&twice.older_marked()), (vec![], vec![]));
+    assert!(!twice.may_all_go(&[twice.older]));
+    twice.ask(&Given::default(), |question| {
+        let usage = Usage::measure(question.view, question.live, &HashSet::new(), |_| false);
+        let free = usage.packs.iter().filter(|pack| pack.is_free).map(|pack| pack.id).collect::<HashSet<_>>();
+        assert!(!free.contains(&twice.older) && free.contains(&twice.newer));
+    });
+}
+
+#[test]
+fn a_place_that_is_recorded_as_lost_counts_for_nothing() {
+    let twice = Twice::new();
+    twice.place.write_off(twice.newer);
+    assert_eq!(twice.decide(&twice.older_marked()), (vec![], vec![twice.older]));
+    let both = Given { marked: twice.both(), ..Given::default() };
+    assert_eq!(twice.decide(&both), (vec![twice.newer], vec![twice.older]), "nor is it rescued");
+    assert!(twice.may_all_go(&[twice.newer]) && !twice.may_all_go(&[twice.older]));
+    twice.place.write_off(twice.older);
+    assert_eq!(twice.decide(&both), (vec![], vec![]), "all that is left of it stays");
+    assert!(!twice.may_all_go(&[twice.newer]));
 }
 
 #[test]

@@ -7,13 +7,15 @@ use std::time::Duration;
 use super::{PruneOptions, PruneReport, Unused};
 use crate::backend::{Backend, Memory, Prefix};
 use crate::error::Error;
-use crate::format::gc::Forgotten;
-use crate::id::{Doubled, GcStage, ObjectName, SnapshotId};
+use crate::format::gc::{Damaged, Forgotten};
+use crate::format::index::IndexBlock;
+use crate::id::{Doubled, GcStage, ObjectName, PackId, SnapshotId};
 use crate::ops::backup::BackupOptions;
 use crate::ops::check::CheckOptions;
 use crate::progress::Silent;
 use crate::repository::{InitOptions, Repository};
-use crate::store::{Session, SessionKind};
+use crate::seal;
+use crate::store::{Session, SessionKind, gc};
 use crate::walk::reader::ReaderSource;
 
 pub(super) struct Place {
@@ -61,6 +63,49 @@ impl Place {
 
     fn names(&self, prefix: Prefix) -> BTreeSet<String> {
         self.repository.objects(prefix).unwrap().into_iter().map(|(name, _)| name.to_string()).collect()
+    }
+
+    /// Turns a bit in the table of a data pack.
+    pub(super) fn break_table(&self, pack: PackId) {
+        let name = ObjectName::Pack(crate::id::PackKind::Data, pack);
+        let mut bytes = self.backend.get(&name, crate::backend::Span::All).unwrap().to_vec();
+        let in_the_table = bytes.len() - 100;
+        bytes[in_the_table] ^= 1;
+        self.backend.remove(&name).unwrap();
+        self.backend.put_new(&name, bytes.into()).unwrap();
+    }
+
+    /// Records that a pack holds nothing any more.
+    pub(super) fn write_off(&self, pack: PackId) {
+        let record = Damaged { pack, chunks: Vec::new(), at_ms: 1, extensions: Vec::new() };
+        let (name, bytes) = gc::seal_damage_record(&self.repository.inner.keys, 0, &record).unwrap();
+        self.backend.put_new(&name, bytes).unwrap();
+    }
+
+    fn remove_index(&self) {
+        for (name, _) in self.repository.objects(Prefix::Indexes).unwrap() {
+            self.backend.remove(&name).unwrap();
+        }
+    }
+
+    /// Index objects leave out one chunk of this pack.
+    pub(super) fn halve_index(&self, pack: PackId) {
+        let keys = &self.repository.inner.keys;
+        for (name, _) in self.repository.objects(Prefix::Indexes).unwrap() {
+            let mut blocks = Vec::new();
+            let bytes = self.backend.get(&name, crate::backend::Span::All).unwrap();
+            seal::open_index(keys, &bytes, &mut |block| blocks.push(block)).unwrap();
+            for block in &mut blocks {
+                let IndexBlock { packs, frames, chunks } = block;
+                let is_of_it = |frame: u16| packs[usize::from(frames[usize::from(frame)].pack)].id == pack;
+                if let Some(first) = chunks.iter().position(|chunk| is_of_it(chunk.frame)) {
+                    chunks.remove(first);
+                }
+            }
+            self.backend.remove(&name).unwrap();
+            let (id, bytes) = seal::seal_index(keys, SnapshotId([8; 16]), 0, &blocks).unwrap();
+            self.backend.put_new(&ObjectName::Index(id), bytes).unwrap();
+        }
     }
 
     fn assert_whole(&self, snapshots: u64) {
@@ -213,6 +258,44 @@ fn anything_that_cannot_be_read_stops_everything() {
     }
 }
 
+/// It could hold what a live snapshot lacks, and parity or a mirror could bring that back.
+#[test]
+fn a_written_off_pack_without_a_table_goes_when_nothing_that_lives_can_be_in_it_alone() {
+    let place = Place::new();
+    let first = place.backup("/a", &noise(1, 1 << 20));
+    let pack = super::plan_tests::only(super::plan_tests::data_packs(&place));
+    let is_there = || super::plan_tests::data_packs(&place).contains(&pack);
+    place.break_table(pack);
+    place.remove_index();
+    let second = place.backup("/b", &noise(2, 1 << 20));
+    let other = super::plan_tests::data_packs(&place).into_iter().find(|other| *other != pack).unwrap();
+    place.prune(&all());
+    assert!(is_there(), "nobody wrote it off");
+    place.write_off(pack);
+    assert!(place.prune(&all()).lost_chunks > 0);
+    assert!(is_there(), "a snapshot lacks what may be in it");
+    place.forget(first, u64::MAX);
+    place.prune(&all());
+    assert!(is_there(), "one that can be brought back");
+
+    place.backend.remove(&ObjectName::Forgotten(first)).unwrap();
+    place.forget(first, 0);
+    place.write_off(other);
+    place.prune(&all());
+    assert!(is_there(), "what another lacks may be in it");
+    place.backend.remove(&ObjectName::Damaged(other, 0)).unwrap();
+    let planned = place.prune(&all().dry_run());
+    assert_eq!((planned.packs - planned.used_packs, planned.unused_packs), (1, 1), "{planned:?}");
+    assert!(planned.unused_packs_bytes > 1 << 20 && planned.packs_bytes > 2 << 20, "{planned:?}");
+    let report = place.prune(&all());
+    assert!(!is_there() && report.deleted_packs == 1 && report.freed_bytes > 1 << 20, "{report:?}");
+    assert_eq!(place.names(Prefix::Damaged), BTreeSet::new());
+    place.assert_whole(1);
+    place.forget(second, 0);
+    place.prune(&all());
+    place.assert_whole(0);
+}
+
 #[test]
 fn a_cycle_that_was_cut_off_after_any_step_is_continued() {
     for last in GcStage::ALL {
@@ -269,7 +352,7 @@ impl Backend for Fencing {
             && let Some(repository) = self.repository.lock().unwrap().take()
         {
             let inner = &repository.inner;
-            crate::store::gc::fence(self.inner.as_ref(), &inner.keys, *id, 1, SnapshotId([9; 16])).unwrap();
+            gc::fence(self.inner.as_ref(), &inner.keys, *id, 1, SnapshotId([9; 16])).unwrap();
             if self.reclaims {
                 self.inner.remove(&ObjectName::Session(*id)).unwrap();
                 let report = repository.prune(&all().fence_idle(Duration::ZERO), &Silent).unwrap();

@@ -10,7 +10,7 @@ use crate::store::{ChunkSet, Index, Store};
 use crate::tree::{self, Visitor};
 
 /// Chunks that are named one by one if they are lost; of more there is a count.
-const LOST_MAX: usize = 1000;
+pub(super) const LOST_MAX: usize = 1000;
 
 /// The chunks that snapshots refer to: one bit for each that is stored.
 pub struct Live {
@@ -46,8 +46,7 @@ impl Live {
         records: impl Iterator<Item = &'r SnapshotRecord>,
         progress: &dyn Progress,
     ) -> Result<()> {
-        let named = self.lost.iter().copied().collect();
-        let mut marking = Marking { view, progress, live: self, named };
+        let mut marking = Marking::new(view, self, progress);
         for root in records.filter_map(|record| record.root.tree) {
             tree::references(store, &root, &mut marking)?;
         }
@@ -63,14 +62,33 @@ impl Live {
     pub fn contains(&self, view: &Index, kind: ChunkKind, id: &ChunkId) -> bool {
         view.is_in(&self.set, kind, id)
     }
+
+    /// Whether each chunk that some snapshot refers to has a place that counts.
+    pub fn all_have_places(&self, view: &Index, counts: impl Fn(&PackId, &ChunkId) -> bool) -> bool {
+        let mut placed = view.empty_set();
+        view.each_row(|chunk| {
+            let pack = view.packs()[view.frames()[chunk.frame as usize].0 as usize].id;
+            if self.contains(view, chunk.kind, chunk.id) && counts(&pack, chunk.id) {
+                view.insert_into(&mut placed, chunk.kind, chunk.id);
+            }
+        });
+        self.lost_count == 0 && placed == self.set
+    }
 }
 
 /// The walk that finds them.
-struct Marking<'v> {
+pub(super) struct Marking<'v> {
     view: &'v Index,
     progress: &'v dyn Progress,
     live: &'v mut Live,
     named: HashSet<(ChunkKind, ChunkId)>,
+}
+
+impl<'v> Marking<'v> {
+    pub(super) fn new(view: &'v Index, live: &'v mut Live, progress: &'v dyn Progress) -> Self {
+        let named = live.lost.iter().copied().collect();
+        Self { view, progress, live, named }
+    }
 }
 
 impl Visitor for Marking<'_> {
@@ -190,6 +208,21 @@ impl Usage {
         for (pack, dead) in self.packs.iter_mut().zip(dead) {
             pack.live = if pack.kept_chunks == 0 { 0 } else { pack.stored.saturating_sub(dead) };
         }
+    }
+
+    /// The packs that are written off, and of which nobody knows all that they held: they have no table any more. Ascending;
+    /// none, as long as a live chunk has no place elsewhere, since such a pack may be where it was, and its bytes could still
+    /// come back from parity or a mirror.
+    pub fn given_up(&self, view: &Index, live: &Live, retained: &HashSet<PackId>) -> Vec<PackId> {
+        let report = view.report();
+        let kept: HashMap<PackId, u64> = self.packs.iter().map(|pack| (pack.id, pack.kept_chunks)).collect();
+        let is_unknown =
+            |pack: &PackId| kept.get(pack).is_none_or(|kept| *kept == 0 && report.half_known.contains(pack));
+        let listed = report.listed_packs.keys().copied();
+        let mut packs: Vec<PackId> = listed.filter(|pack| view.is_written_off(pack) && is_unknown(pack)).collect();
+        packs.sort_unstable();
+        let counts = |pack: &PackId, id: &ChunkId| !view.has_lost(pack, id) && !retained.contains(pack);
+        if packs.is_empty() || live.all_have_places(view, counts) { packs } else { Vec::new() }
     }
 
     /// Whether this frame is the place that counts of a live chunk.
