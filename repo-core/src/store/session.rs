@@ -68,7 +68,9 @@ impl Session {
         match backend.put_new(&name, bytes.into())? {
             Put::Created => Ok(Self { backend: backend.clone(), keys: keys.clone(), id, open: true }),
             // 80 random bits met: the randomness of this machine is broken.
-            Put::Exists(_) | Put::Unknown => Err(Error::Randomness("a fresh name was taken already".into())),
+            Put::Exists(_) => Err(Error::Randomness("a fresh name was taken already".into())),
+            // If it is there, it is one of a run that ended.
+            Put::Unknown => Err(Error::Usage(format!("the store lost its answer to {name}; run the command again"))),
         }
     }
 
