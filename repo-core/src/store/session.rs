@@ -97,7 +97,7 @@ impl Session {
         // The snapshot exists. What fails from here on costs redundancy or tidiness only.
         self.open = false;
         // Without its second copy the session stays, as the sign of it: the next prune writes the one and removes the other.
-        if let Ok(Put::Created | Put::Exists(_)) = self.backend.put_new(&ObjectName::SecondCopy(doubled), bytes) {
+        if let Ok(Put::Created | Put::Exists(_)) = gc::put_second_copy(self.backend.as_ref(), self.id, bytes) {
             self.remove_session();
         }
         Ok(record)
