@@ -179,8 +179,11 @@ impl<'r> Pruning<'r> {
             return self.finish(cycle, &cycles);
         }
         let cycle = cycles.newest_done() + 1;
-        self.check_roots(&cycles)?;
-        let Some(mark) = self.evaluate(cycle)? else {
+        let mark = match self.check_roots(&cycles).and_then(|()| self.evaluate(cycle)) {
+            Err(error) if self.is_overtaken(&error, &cycles)? => return Ok(Outcome::Again),
+            mark => mark?,
+        };
+        let Some(mark) = mark else {
             self.remove_finished()?;
             // The last cycle's run died between its end and its tidying up: nobody else would do it.
             if self.index_is_stale {
@@ -201,6 +204,16 @@ impl<'r> Pruning<'r> {
             return Ok(Outcome::Again);
         }
         self.finish(cycle, &cycles)
+    }
+
+    /// Whether what was to be read may be missing only because somebody else began a cycle meanwhile, or ended one.
+    fn is_overtaken(&self, error: &Error, cycles: &Cycles) -> Result<bool> {
+        let speaks_of_the_gone = match error {
+            Error::Corrupt { .. } | Error::ChunkLost { .. } | Error::SnapshotsVanished { .. } => true,
+            Error::Backend(error) => error.is_absent(),
+            _ => false,
+        };
+        Ok(speaks_of_the_gone && Cycles::list(self.backend())? != *cycles)
     }
 
     /// Sessions whose name is taken need no cycle to go.
@@ -445,8 +458,15 @@ impl<'r> Pruning<'r> {
     ) -> Result<Option<(Bytes, Plan, bool)>> {
         let name = ObjectName::Gc(cycle, GcStage::Plan);
         if !had_plan {
-            let question = self.look_again(mark)?;
-            let answer = question.ask(self)?;
+            let answer = match self.look_again(mark).and_then(|question| question.ask(self)) {
+                // Likewise; then nobody asks for this plan.
+                Err(Error::Corrupt { .. } | Error::ChunkLost { .. })
+                    if Cycles::list(self.backend())?.newest_done() >= cycle =>
+                {
+                    return Ok(None);
+                }
+                answer => answer?,
+            };
             let plan = Plan {
                 cycle,
                 mark_digest: *blake3::hash(mark_bytes).as_bytes(),
