@@ -18,6 +18,7 @@ use crate::format::header::{HEADER_LENGTH, Header, ObjectType};
 use crate::format::keyring::Purpose;
 use crate::format::snapshot::SnapshotRecord;
 use crate::id::{Doubled, GcStage, ObjectName, PackId, SnapshotId};
+use crate::mutants::mutant;
 use crate::platform::host;
 use crate::seal;
 
@@ -265,7 +266,11 @@ pub fn put_second_copy(backend: &dyn Backend, snapshot: SnapshotId, bytes: Bytes
     let doubled = Doubled::Snapshot(snapshot);
     let copy = ObjectName::SecondCopy(doubled);
     let put = backend.put_new(&copy, bytes)?;
-    if put == Put::Created && is_gone(backend, &doubled.into())? && is_gone(backend, &ObjectName::Session(snapshot))? {
+    if put == Put::Created
+        && !mutant!("a late second copy stays")
+        && is_gone(backend, &doubled.into())?
+        && is_gone(backend, &ObjectName::Session(snapshot))?
+    {
         backend.remove(&copy)?;
     }
     Ok(put)

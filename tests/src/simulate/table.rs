@@ -138,14 +138,9 @@ cases![
     "commit sent again after a lost answer" lost_commit,
     "packs listed before the index is read" backup_and_compaction,
     "a pack half indexed is condemned" half_indexed,
+    "everyone obeys his own plan" planners_and_compactor,
+    "a late second copy stays" late_second_copy,
 ];
-
-/// Switches that no schedule of these configurations shows, each with the reason.
-pub const UNSEEN: &[(&str, &str)] = &[(
-    "everyone obeys his own plan",
-    "two planners of one cycle see the same snapshots and the same packs, and choose alike; only if the index is merged \
-     between their looks may they rescue different places of one chunk",
-)];
 
 fn garbage() -> Start {
     scenes::expired(&scenes::with(&[("old", "ab")]), "old")
