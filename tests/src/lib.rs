@@ -8,6 +8,7 @@ pub mod contract;
 pub mod counting;
 pub mod crash;
 pub mod damage;
+pub mod faulty;
 pub mod privilege;
 pub mod process;
 pub mod simulate;

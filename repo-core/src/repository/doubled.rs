@@ -10,18 +10,35 @@ use crate::error::{Corruption, Error, Result};
 use crate::id::{Doubled, ObjectName};
 use crate::seal;
 
+/// How often an object is put again whose answer was lost.
+const ATTEMPTS_MAX: usize = 16;
+
 /// Writes the first copy, and when that is durable the second. `Exists` is about the first; its writer may have died
-/// before the second, which is then written with what is there.
+/// before the second, which is then written with what is there. Never `Unknown`: who goes on as if a key slot were there
+/// would take away the one that is.
 pub fn put(backend: &dyn Backend, name: Doubled, bytes: &Bytes) -> Result<Put> {
-    let put = backend.put_new(&name.into(), bytes.clone())?;
+    let put = put_settled(backend, name.into(), bytes)?;
     let first = match &put {
         Put::Created => bytes,
         // Damage is not copied: the name would be taken for good.
         Put::Exists(there) if seal::has_checksum(there) => there,
         Put::Exists(_) | Put::Unknown => return Ok(put),
     };
-    backend.put_new(&ObjectName::SecondCopy(name), first.clone())?;
+    put_settled(backend, ObjectName::SecondCopy(name), first)?;
     Ok(put)
+}
+
+/// A put whose answer was lost is sent again: then it is there, by the first or by the second, or somebody else's is. That
+/// an earlier one may land late is no harm, since these bytes stand or stood under the name then.
+fn put_settled(backend: &dyn Backend, name: ObjectName, bytes: &Bytes) -> Result<Put> {
+    for attempt in 0..ATTEMPTS_MAX {
+        match backend.put_new(&name, bytes.clone())? {
+            Put::Unknown => {}
+            Put::Exists(there) if attempt > 0 && there == *bytes => return Ok(Put::Created),
+            put => return Ok(put),
+        }
+    }
+    Err(Error::Usage(format!("the store does not answer whether {name} exists; run the command again")))
 }
 
 /// Removes both copies, the second first: a crash between leaves what can be read.

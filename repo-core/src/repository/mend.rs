@@ -55,7 +55,7 @@ impl Repository {
         let name = Doubled::Snapshot(id);
         let Found::Whole(bytes) = self.find(name, name.into())? else { return Ok(()) };
         if !self.is_better_missing(name, &bytes)? {
-            self.inner.backend.put_new(&ObjectName::SecondCopy(name), bytes)?;
+            gc::put_second_copy(self.inner.backend.as_ref(), id, bytes)?;
         }
         Ok(())
     }
@@ -132,7 +132,11 @@ impl Repository {
                 Err(error) => return Err(error.into()),
             }
         }
-        match backend.put_new(&copy, bytes.clone())? {
+        let put = match copy {
+            ObjectName::SecondCopy(Doubled::Snapshot(id)) => gc::put_second_copy(backend.as_ref(), id, bytes.clone())?,
+            _ => backend.put_new(&copy, bytes.clone())?,
+        };
+        match put {
             Put::Created => Ok(None),
             Put::Exists(there) if there == *bytes => Ok(None),
             Put::Exists(_) => Ok(Some("another client wrote something else there".to_owned())),

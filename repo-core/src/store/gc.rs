@@ -18,6 +18,7 @@ use crate::format::header::{HEADER_LENGTH, Header, ObjectType};
 use crate::format::keyring::Purpose;
 use crate::format::snapshot::SnapshotRecord;
 use crate::id::{Doubled, GcStage, ObjectName, PackId, SnapshotId};
+use crate::mutants::mutant;
 use crate::platform::host;
 use crate::seal;
 
@@ -257,6 +258,32 @@ pub fn fence(backend: &dyn Backend, keys: &Keys, session: SnapshotId, cycle: u64
     Err(Error::Usage(format!("the store does not answer whether {name} exists; run the command again")))
 }
 
+/// Writes the second copy of a snapshot whose first was seen, or put by this process. Whoever slept since then may come when
+/// the snapshot was forgotten and taken away, and even the record of that is gone: then nothing would hide what he wrote,
+/// and its data is not there. So he looks afterwards: if the first copy is gone, and so is the session that goes when both
+/// copies are there, he takes the second away again. A first copy that was lost, and not removed, comes back from the second.
+pub fn put_second_copy(backend: &dyn Backend, snapshot: SnapshotId, bytes: Bytes) -> Result<Put> {
+    let doubled = Doubled::Snapshot(snapshot);
+    let copy = ObjectName::SecondCopy(doubled);
+    let put = backend.put_new(&copy, bytes)?;
+    if put == Put::Created
+        && !mutant!("a late second copy stays")
+        && is_gone(backend, &doubled.into())?
+        && is_gone(backend, &ObjectName::Session(snapshot))?
+    {
+        backend.remove(&copy)?;
+    }
+    Ok(put)
+}
+
+fn is_gone(backend: &dyn Backend, name: &ObjectName) -> Result<bool> {
+    match backend.get(name, Span::Range { offset: 0, length: 1 }) {
+        Ok(_) => Ok(false),
+        Err(error) if error.is_absent() => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -343,6 +370,30 @@ mod tests {
         backend.put_new(&ObjectName::SecondCopy(Doubled::Snapshot(SESSION)), bytes.into()).unwrap();
         assert_eq!(fence(&backend, &keys, SESSION, 1, BY).unwrap(), Cell::Snapshot(Box::new(record)));
         assert!(backend.get(&name, Span::All).unwrap_err().is_absent(), "no tombstone was put in its way");
+    }
+
+    #[test]
+    fn a_second_copy_that_comes_when_all_else_is_gone_goes_again() {
+        let (first, copy) = (ObjectName::Snapshot(SESSION), ObjectName::SecondCopy(Doubled::Snapshot(SESSION)));
+        // What is there beside it, and whether it may stay.
+        for (there, stays) in [
+            (vec![first, ObjectName::Session(SESSION)], true),
+            (vec![first], true),
+            (vec![ObjectName::Session(SESSION)], true),
+            (vec![], false),
+        ] {
+            let backend = Memory::new();
+            for name in there {
+                backend.put_new(&name, Bytes::from_static(b"there")).unwrap();
+            }
+            assert_eq!(put_second_copy(&backend, SESSION, Bytes::from_static(b"copy")).unwrap(), Put::Created);
+            assert_eq!(backend.get(&copy, Span::All).is_ok(), stays);
+        }
+        // One that was there before is somebody else's, and perhaps all that is left of a lost snapshot.
+        let backend = Memory::new();
+        backend.put_new(&copy, Bytes::from_static(b"copy")).unwrap();
+        put_second_copy(&backend, SESSION, Bytes::from_static(b"copy")).unwrap();
+        assert!(backend.get(&copy, Span::All).is_ok());
     }
 
     #[test]

@@ -68,7 +68,9 @@ impl Session {
         match backend.put_new(&name, bytes.into())? {
             Put::Created => Ok(Self { backend: backend.clone(), keys: keys.clone(), id, open: true }),
             // 80 random bits met: the randomness of this machine is broken.
-            Put::Exists(_) | Put::Unknown => Err(Error::Randomness("a fresh name was taken already".into())),
+            Put::Exists(_) => Err(Error::Randomness("a fresh name was taken already".into())),
+            // If it is there, it is one of a run that ended.
+            Put::Unknown => Err(Error::Usage(format!("the store lost its answer to {name}; run the command again"))),
         }
     }
 
@@ -95,7 +97,7 @@ impl Session {
         // The snapshot exists. What fails from here on costs redundancy or tidiness only.
         self.open = false;
         // Without its second copy the session stays, as the sign of it: the next prune writes the one and removes the other.
-        if let Ok(Put::Created | Put::Exists(_)) = self.backend.put_new(&ObjectName::SecondCopy(doubled), bytes) {
+        if let Ok(Put::Created | Put::Exists(_)) = gc::put_second_copy(self.backend.as_ref(), self.id, bytes) {
             self.remove_session();
         }
         Ok(record)

@@ -9,13 +9,15 @@ use repo_core::internals::format::index::IndexBlock;
 use repo_core::internals::format::keyring::Purpose;
 use repo_core::internals::{seal, store};
 use repo_core::{
-    BackupOptions, ChunkKind, Corruption, Error, ObjectName, PackKind, Prefix, PruneOptions, PruneReport, Put,
-    Repository, Result, Silent, SnapshotFilter, SnapshotId, Unused,
+    BackupOptions, ChunkKind, CopyOptions, Corruption, Error, InitOptions, ObjectName, PackKind, Prefix, PruneOptions,
+    PruneReport, Put, RepairIndexOptions, RepairPacksOptions, Repository, Result, Silent, SnapshotFilter, SnapshotId,
+    Unused,
 };
 
 use super::explore::{Chooser, Situation};
 use super::run::{End, Faults, Move, Role, Scenario, Stage, Start};
 use super::source::Letters;
+use crate::faulty::{self, Faulty, Objects};
 use crate::whole;
 
 /// Backs up these letters as the host of this name, which is the snapshot's series.
@@ -108,6 +110,50 @@ fn forget(repository: &Repository, snapshot: SnapshotId, window: Window) -> Resu
 /// A process that forgets what a host backed up.
 pub fn forgetter(host: &'static str, window: Window) -> Role {
     Role::new("forget", move |stage: &Stage| forget_host(&stage.repository()?, host, window))
+}
+
+/// A process that merges index objects, as a prune does at its end.
+pub fn compactor() -> Role {
+    Role::new("compactor", |stage: &Stage| {
+        let keys = store::of(&stage.repository()?)?.keys().clone();
+        store::compact(stage.backend().as_ref(), &keys, SnapshotId([0x63; 16])).map(drop)
+    })
+}
+
+/// A process that copies these letters from a repository that nobody else uses, as a snapshot of the host `copied`.
+pub fn copier(letters: &'static str) -> Role {
+    let source = whole_elsewhere(letters);
+    Role::new("copy", move |stage: &Stage| {
+        let target = stage.repository()?;
+        let source = Repository::open(Faulty::new(source.clone(), None), &whole::secret())?.with_threads(1);
+        let snapshots = source.snapshots(&SnapshotFilter::new())?.snapshots;
+        let report = source.copy_to(&[&target], &snapshots, &CopyOptions::new(), &Silent);
+        accept_fence(report.map(drop))
+    })
+}
+
+/// The objects of another repository.
+fn whole_elsewhere(letters: &'static str) -> Objects {
+    let place = Faulty::new(Objects::new(), None);
+    // Of another stream of chance, or it would be the same repository.
+    let _stay = faulty::enter(77);
+    Repository::init(place.clone(), &whole::secret(), &InitOptions::default()).expect("an empty place");
+    back_up(&whole::open_on(place.clone()), "copied", letters).expect("a backup that is alone");
+    place.objects()
+}
+
+/// A process that repairs the index.
+pub fn index_repairer() -> Role {
+    Role::new("repair index", |stage: &Stage| {
+        stage.repository()?.repair_index(&RepairIndexOptions::new(), &Silent).map(drop)
+    })
+}
+
+/// A process that repairs packs.
+pub fn pack_repairer() -> Role {
+    Role::new("repair packs", |stage: &Stage| {
+        accept_fence(stage.repository()?.repair_packs(&RepairPacksOptions::new(), &Silent).map(drop))
+    })
 }
 
 /// A process that reads every file of every snapshot, as a restore does.
@@ -235,15 +281,8 @@ pub fn cut_off(start: &Start, role: Role, before: &'static str) -> Start {
 
 /// A data pack of `a` and `b`, of which a snapshot needs `b` alone; its table is damaged, and the index has only `a`.
 pub fn half_indexed() -> Start {
-    let start = expired(&with(&[("old", "ab"), ("kept", "b")]), "old");
-    let is_data = |name: &&ObjectName| matches!(name, ObjectName::Pack(PackKind::Data, _));
-    let pack = *start.objects().keys().find(is_data).expect("there is content");
+    let start = with_damaged_table(&expired(&with(&[("old", "ab"), ("kept", "b")]), "old"));
     start.alter(|keys, objects| {
-        let blunt = &objects[&pack];
-        let mut damaged = blunt.to_vec();
-        let end = damaged.len() - 100;
-        damaged[end] ^= 1;
-        objects.insert(pack, damaged.into());
         let old: Vec<_> = objects.keys().filter(|name| matches!(name, ObjectName::Index(_))).copied().collect();
         for name in old {
             let bytes = objects.remove(&name).expect("it is there");
@@ -257,6 +296,18 @@ pub fn half_indexed() -> Start {
             let (id, bytes) = seal::seal_index(keys, SnapshotId([9; 16]), 1, &blocks).expect("it seals");
             objects.insert(ObjectName::Index(id), bytes);
         }
+    })
+}
+
+/// The first data pack has a damaged table; the index knows what is in it.
+pub fn with_damaged_table(start: &Start) -> Start {
+    let is_data = |name: &&ObjectName| matches!(name, ObjectName::Pack(PackKind::Data, _));
+    let pack = *start.objects().keys().find(is_data).expect("there is content");
+    start.alter(|_, objects| {
+        let mut damaged = objects[&pack].to_vec();
+        let end = damaged.len() - 100;
+        damaged[end] ^= 1;
+        objects.insert(pack, damaged.into());
     })
 }
 

@@ -4,14 +4,17 @@
 use std::fmt;
 
 use repo_core::internals::format::gc::{Mark, Pending, Plan};
+use repo_core::internals::format::index::{ChunkRow, FrameRow, IndexBlock, PackRow};
+use repo_core::internals::format::pack::Codec;
+use repo_core::internals::seal;
 use repo_core::internals::store::{self, gc};
-use repo_core::{Error, GcStage, ObjectName, PackId, Repository, Silent, SnapshotId};
+use repo_core::{ChunkId, ChunkKind, Error, GcStage, ObjectName, PackId, PackKind, Repository, Silent, SnapshotId};
 
 use super::explore::{Found, Random, Replay, Report};
 use super::run::{End, Faults, Role, Scenario, Stage, Start};
 use super::scenes::{
-    self, Window, backup, forget_host, forgetter, is_reclaimed, is_whole, plain, prune, prune_twice, reader,
-    stale_backup, thorough, undelete, zombie,
+    self, Window, backup, compactor, copier, forget_host, forgetter, index_repairer, is_reclaimed, is_whole,
+    pack_repairer, plain, prune, prune_twice, reader, stale_backup, thorough, undelete, zombie,
 };
 use super::store::Request;
 
@@ -97,6 +100,14 @@ configurations![
     backup_undelete_and_prune,
     backup_and_compaction,
     half_indexed,
+    late_second_copy,
+    late_completion,
+    planners_and_compactor,
+    two_compactors,
+    copy_and_prune,
+    copy_and_moving_prune,
+    repair_of_index_and_prune,
+    repair_of_packs_and_prune,
 ];
 
 macro_rules! cases {
@@ -127,14 +138,9 @@ cases![
     "commit sent again after a lost answer" lost_commit,
     "packs listed before the index is read" backup_and_compaction,
     "a pack half indexed is condemned" half_indexed,
+    "everyone obeys his own plan" planners_and_compactor,
+    "a late second copy stays" late_second_copy,
 ];
-
-/// Switches that no schedule of these configurations shows, each with the reason.
-pub const UNSEEN: &[(&str, &str)] = &[(
-    "everyone obeys his own plan",
-    "two planners of one cycle see the same snapshots and the same packs, and choose alike; only if the index is merged \
-     between their looks may they rescue different places of one chunk",
-)];
 
 fn garbage() -> Start {
     scenes::expired(&scenes::with(&[("old", "ab")]), "old")
@@ -326,20 +332,10 @@ fn forge_mark(repository: &Repository, cycle: u64, packs: &[ObjectName]) -> [u8;
 
 /// The answer to the one put that publishes is lost, and the snapshot is forgotten and gone before the writer goes on.
 fn lost_commit() -> Scenario {
-    const QUARTER_NS: i64 = 100 * 24 * 3600 * 1_000_000_000;
-    let housekeeper = Role::new("housekeeper", |stage: &Stage| {
-        let repository = stage.repository()?;
-        forget_host(&repository, "new", Window::Over)?;
-        repository.prune(&plain(), &Silent)?;
-        // Long after, also the record that it was forgotten goes.
-        stage.pass_ns(QUARTER_NS);
-        forget_host(&repository, "old", Window::Over)?;
-        repository.prune(&plain(), &Silent).map(drop)
-    });
     let lost =
         Faults { budget: 1, lost: |request| matches!(request, Request::Put(ObjectName::Snapshot(_))), ..Faults::NONE };
     let start = scenes::with(&[("old", "b")]);
-    Scenario::new(&start, vec![backup("new", "a"), housekeeper]).faults(lost).judge(|_| Ok(()))
+    Scenario::new(&start, vec![backup("new", "a"), housekeeper()]).faults(lost).judge(|_| Ok(()))
 }
 
 /// The parent's pack goes while the next backup of its series is at work.
@@ -351,15 +347,94 @@ fn parent_goes() -> Scenario {
 
 /// What prune merges is what a writer adds to.
 fn backup_and_compaction() -> Scenario {
-    let indexed = |end: &End| {
-        is_whole(end)?;
-        let view = store::of(&end.repository()).map_err(|error| error.to_string())?.view();
-        match view.report().unindexed.first() {
-            Some((row, _)) => Err(format!("pack {} was in the index and is not", row.id)),
-            None => Ok(()),
-        }
-    };
-    Scenario::new(&garbage(), vec![backup("new", "cd"), prune(plain())]).judge(indexed)
+    Scenario::new(&garbage(), vec![backup("new", "cd"), prune(plain())]).judge(is_indexed)
+}
+
+fn is_indexed(end: &End) -> Result<(), String> {
+    is_whole(end)?;
+    let view = store::of(&end.repository()).map_err(|error| error.to_string())?.view();
+    match view.report().unindexed.first() {
+        Some((row, _)) => Err(format!("pack {} was in the index and is not", row.id)),
+        None => Ok(()),
+    }
+}
+
+const QUARTER_NS: i64 = 100 * 24 * 3600 * 1_000_000_000;
+
+/// Forgets what is new, takes it away, and long after also the record that it was forgotten.
+fn housekeeper() -> Role {
+    Role::new("housekeeper", |stage: &Stage| {
+        let repository = stage.repository()?;
+        forget_host(&repository, "new", Window::Over)?;
+        repository.prune(&plain(), &Silent)?;
+        stage.pass_ns(QUARTER_NS);
+        forget_host(&repository, "old", Window::Over)?;
+        repository.prune(&plain(), &Silent).map(drop)
+    })
+}
+
+/// A writer sleeps between its snapshot's two copies until nobody remembers the snapshot.
+fn late_second_copy() -> Scenario {
+    let start = scenes::with(&[("old", "b")]);
+    Scenario::new(&start, vec![backup("new", "a"), housekeeper()]).judge(is_whole)
+}
+
+/// So does a prune that writes the second copy for a writer that died.
+fn late_completion() -> Scenario {
+    let start = scenes::cut_off(&scenes::with(&[("old", "b")]), backup("new", "a"), "put r/snapshots");
+    Scenario::new(&start, vec![prune(plain()), housekeeper()]).judge(is_whole)
+}
+
+/// An index object that speaks of a pack that is gone.
+fn with_stale_index(start: &Start) -> Start {
+    let id = PackId([0x77; 32]);
+    let pack = PackRow { kind: PackKind::Data, id, length: 4096, chunk_count: 1, writer: SnapshotId([0x77; 16]) };
+    let frame = FrameRow { pack: 0, ordinal: 0, offset: 256, stored_length: 512, raw_length: 100, codec: Codec::Raw };
+    let chunk = ChunkRow { id: ChunkId([0x77; 32]), frame: 0, offset: 0, length: 100, kind: ChunkKind::Data };
+    let block = IndexBlock { packs: vec![pack], frames: vec![frame], chunks: vec![chunk] };
+    start.alter(|keys, objects| {
+        let (id, bytes) = seal::seal_index(keys, SnapshotId([0x77; 16]), 1, &[block]).expect("it seals");
+        objects.insert(ObjectName::Index(id), bytes);
+    })
+}
+
+/// Two that plan at once, one by the index as it was and one by the merged one: of two marked packs with the same chunks, which
+/// a snapshot needs by now, each would leave the other.
+fn planners_and_compactor() -> Scenario {
+    let start = scenes::twice(&scenes::empty(), "ab");
+    let marked = packs(&start);
+    let start = scenes::expired(&scenes::expired(&start, "left"), "right");
+    let start = start.then(|repository| {
+        scenes::back_up(repository, "new", "ab").expect("a backup that is alone");
+        forge_mark(repository, 1, &marked);
+    });
+    let start = with_stale_index(&start);
+    Scenario::new(&start, vec![prune(plain()), prune(plain()), compactor()]).judge(is_whole)
+}
+
+/// Two merge the same index objects while a third adds to them.
+fn two_compactors() -> Scenario {
+    let start = with_stale_index(&scenes::with(&[("one", "ab"), ("two", "bc")]));
+    Scenario::new(&start, vec![compactor(), compactor(), backup("new", "cd")]).judge(is_indexed)
+}
+
+fn copy_and_prune() -> Scenario {
+    Scenario::new(&garbage(), vec![copier("ab"), prune(plain())]).judge(is_reclaimed)
+}
+
+fn copy_and_moving_prune() -> Scenario {
+    Scenario::new(&half_used(), vec![copier("ab"), prune(thorough())]).judge(is_whole)
+}
+
+fn repair_of_index_and_prune() -> Scenario {
+    let start = with_stale_index(&garbage());
+    Scenario::new(&start, vec![index_repairer(), prune(plain()), backup("new", "ab")]).judge(is_whole)
+}
+
+/// The table of a pack is damaged of which half is needed: its chunks move to another.
+fn repair_of_packs_and_prune() -> Scenario {
+    let start = scenes::with_damaged_table(&half_used());
+    Scenario::new(&start, vec![pack_repairer(), prune(thorough()), backup("new", "ab")]).judge(reads)
 }
 
 fn reads(end: &End) -> Result<(), String> {

@@ -30,6 +30,8 @@ use super::{PruneOptions, PruneReport, Writer};
 /// How often a run begins or continues a cycle: somebody else's, its own, and once more if it lost a race; on a full place
 /// the same after each of three ways to make do.
 const CYCLES_MAX: usize = 8;
+/// How often a foreign plan is held against what is there, while snapshots keep coming.
+const LOOKS_MAX: usize = 8;
 /// Between two looks at writers that are waited for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -179,8 +181,11 @@ impl<'r> Pruning<'r> {
             return self.finish(cycle, &cycles);
         }
         let cycle = cycles.newest_done() + 1;
-        self.check_roots(&cycles)?;
-        let Some(mark) = self.evaluate(cycle)? else {
+        let mark = match self.check_roots(&cycles).and_then(|()| self.evaluate(cycle)) {
+            Err(error) if self.is_overtaken(&error, &cycles)? => return Ok(Outcome::Again),
+            mark => mark?,
+        };
+        let Some(mark) = mark else {
             self.remove_finished()?;
             // The last cycle's run died between its end and its tidying up: nobody else would do it.
             if self.index_is_stale {
@@ -201,6 +206,16 @@ impl<'r> Pruning<'r> {
             return Ok(Outcome::Again);
         }
         self.finish(cycle, &cycles)
+    }
+
+    /// Whether what was to be read may be missing only because somebody else began a cycle meanwhile, or ended one.
+    fn is_overtaken(&self, error: &Error, cycles: &Cycles) -> Result<bool> {
+        let speaks_of_the_gone = match error {
+            Error::Corrupt { .. } | Error::ChunkLost { .. } | Error::SnapshotsVanished { .. } => true,
+            Error::Backend(error) => error.is_absent(),
+            _ => false,
+        };
+        Ok(speaks_of_the_gone && Cycles::list(self.backend())? != *cycles)
     }
 
     /// Sessions whose name is taken need no cycle to go.
@@ -402,7 +417,11 @@ impl<'r> Pruning<'r> {
             Err(Error::Backend(error)) if error.is_absent() => return Ok(Outcome::Again),
             Err(error) => return Err(error),
         };
-        let pending = self.pending(cycle)?;
+        let pending = match self.pending(cycle) {
+            // The cycle ended since, and even the one after it.
+            Err(Error::Backend(error)) if error.is_absent() => return Ok(Outcome::Again),
+            pending => pending?,
+        };
         self.report.waiting_for.clear();
         if !mutant!("pending writers are not waited for") {
             for session in &pending.sessions {
@@ -459,8 +478,15 @@ impl<'r> Pruning<'r> {
     ) -> Result<Option<(Bytes, Plan, bool)>> {
         let name = ObjectName::Gc(cycle, GcStage::Plan);
         if !had_plan {
-            let question = self.look_again(mark)?;
-            let answer = question.ask(self)?;
+            let answer = match self.look_again(mark).and_then(|question| question.ask(self)) {
+                // Likewise; then nobody asks for this plan.
+                Err(Error::Corrupt { .. } | Error::ChunkLost { .. })
+                    if Cycles::list(self.backend())?.newest_done() >= cycle =>
+                {
+                    return Ok(None);
+                }
+                answer => answer?,
+            };
             let plan = Plan {
                 cycle,
                 mark_digest: *blake3::hash(mark_bytes).as_bytes(),
@@ -491,7 +517,8 @@ impl<'r> Pruning<'r> {
         }
     }
 
-    /// Loads the index, and only then the snapshots: a snapshot that is seen has all its packs in the view.
+    /// Loads the index, and only then the snapshots. One that is published between the two has packs that are not in the view;
+    /// its writer came after the mark, and relies on nothing that is marked.
     fn look_again(&self, mark: &Mark) -> Result<SecondLook> {
         self.progress.report(Event::Stage { name: "packs and index" });
         let early = if mutant!("snapshots are not read again") { Some(mark.roots.clone()) } else { None };
@@ -507,7 +534,8 @@ impl<'r> Pruning<'r> {
                 && early.as_ref().is_none_or(|roots| roots.binary_search(&snapshot.id()).is_ok())
         });
         let live = Live::find(&store, &view, live.map(|(snapshot, _)| &snapshot.record), self.progress)?;
-        Ok(SecondLook { store, view, live, marked: mark.packs.iter().copied().collect() })
+        let snapshots = published.snapshots.iter().map(|(snapshot, _)| snapshot.id()).collect();
+        Ok(SecondLook { store, view, live, snapshots, marked: mark.packs.iter().copied().collect() })
     }
 
     /// A plan that this run did not make may have been made by anyone: it is carried out only if every writer that this run
@@ -519,10 +547,20 @@ impl<'r> Pruning<'r> {
         if !self.report.waiting_for.is_empty() {
             return Ok(());
         }
-        let question = self.look_again(mark)?;
         let delete: BTreeSet<PackId> = plan.delete.iter().copied().collect();
-        if question.question(self).may_all_go(&delete)? {
-            return Ok(());
+        let mut seen = None;
+        for _ in 0..LOOKS_MAX {
+            let look = self.look_again(mark)?;
+            if look.question(self).may_all_go(&delete)? {
+                return Ok(());
+            }
+            // A snapshot that was published after the index was loaded has packs of its own that this index does not know, and
+            // seems to need the marked ones. Once the same snapshots were there before the index was loaded, it is so.
+            let snapshots = Some(look.snapshots);
+            if seen == snapshots {
+                break;
+            }
+            seen = snapshots;
         }
         let name = ObjectName::Gc(mark.cycle, GcStage::Plan);
         Err(Corruption::Malformed("plan: it would delete what snapshots need").of(name))
@@ -623,6 +661,8 @@ struct SecondLook {
     store: Arc<Store>,
     view: Arc<Index>,
     live: Live,
+    /// All that were listed.
+    snapshots: Vec<SnapshotId>,
     marked: BTreeSet<PackId>,
 }
 
