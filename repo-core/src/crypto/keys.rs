@@ -28,6 +28,8 @@ pub struct Keys {
 
 struct EpochKeys {
     epoch: u32,
+    /// From this cycle on, steps of cycles are of this epoch at least.
+    gc_from: u64,
     /// By the purpose's number.
     keys: Vec<(u8, PurposeKey)>,
 }
@@ -66,6 +68,17 @@ impl Keys {
     /// The epoch that new objects are of.
     pub fn newest_epoch(&self) -> u32 {
         self.newest().epoch
+    }
+
+    /// The epoch that the steps of this cycle are of at least: who knows only earlier keys says nothing about it.
+    pub fn oldest_epoch_of_cycle(&self, cycle: u64) -> u32 {
+        let first = self.epochs.first().expect("from_keyring refuses a keyring without epochs").epoch;
+        self.epochs.iter().rev().find(|keys| keys.gc_from <= cycle).map_or(first, |keys| keys.epoch)
+    }
+
+    /// Whether there are keys of earlier epochs, and so there may be objects under them.
+    pub fn has_older_epochs(&self) -> bool {
+        self.epochs.len() > 1
     }
 
     /// A chunk's name.
@@ -137,7 +150,7 @@ impl Keys {
 impl EpochKeys {
     fn new(epoch: &crate::format::keyring::Epoch) -> Self {
         let keys = epoch.keys.iter().map(|(number, key)| (*number, PurposeKey(Zeroizing::new(*key)))).collect();
-        Self { epoch: epoch.epoch, keys }
+        Self { epoch: epoch.epoch, gc_from: epoch.gc_from, keys }
     }
 
     fn purpose(&self, purpose: Purpose) -> Option<&PurposeKey> {
@@ -324,6 +337,17 @@ mod tests {
             assert_ne!(base, keys.content_counter(&parts), "{parts:?}");
         }
         assert_ne!(base, testing::other_keys().content_counter(&[b"name", b"payload"]));
+    }
+
+    #[test]
+    fn steps_of_a_cycle_are_of_the_newest_epoch_that_began_before_it() {
+        let mut keyring = testing::keyring(testing::ROOT_SECRET, testing::MASTER_KEY);
+        let later = |epoch, gc_from| crate::format::keyring::Epoch { epoch, gc_from, ..keyring.epochs[0].clone() };
+        let more = [later(4, 3), later(7, u64::MAX), later(8, 9), later(9, u64::MAX)];
+        keyring.epochs.extend(more);
+        let keys = Keys::from_keyring(&keyring).unwrap();
+        assert_eq!([0, 2, 3, 8, 9, 100].map(|cycle| keys.oldest_epoch_of_cycle(cycle)), [0, 0, 4, 4, 8, 8]);
+        assert!(keys.has_older_epochs() && !testing::keys().has_older_epochs());
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl<'r> Pruning<'r> {
             self.evaluate(cycles.newest_done() + 1)?;
             return Ok(self.report);
         }
-        let result = self.cycles();
+        let result = self.cycles().and_then(|()| self.repository.finish_rotation());
         self.keep_reserve();
         result.map(|()| self.report)
     }
@@ -120,6 +120,7 @@ impl<'r> Pruning<'r> {
                 return Err(Error::Cancelled);
             }
             self.was_moving = false;
+            self.repository.finish_rotation()?;
             let outcome = match self.step() {
                 Err(error) if self.makes_do(&error) => continue,
                 outcome => outcome?,
@@ -188,6 +189,8 @@ impl<'r> Pruning<'r> {
             }
             return Ok(Outcome::Nothing);
         };
+        // After the cycles were listed: so a rotation that is not seen here finds either this mark or the name it takes.
+        self.repository.check_generations()?;
         let bytes = gc::seal_step(self.keys(), cycle, GcStage::Mark, self.by, &mark.encode())?;
         if let Put::Created = self.backend().put_new(&ObjectName::Gc(cycle, GcStage::Mark), bytes)? {
             self.own_mark = Some(cycle);
