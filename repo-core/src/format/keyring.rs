@@ -46,8 +46,8 @@ pub struct Epoch {
     /// `(purpose number, key)`, ascending.
     pub keys: Vec<(u8, [u8; 32])>,
     pub created_ms: u64,
-    /// Steps of this cycle and of later ones count only under this epoch or a later one. [`GC_FROM_UNSET`]: no cycle of
-    /// this epoch was done yet.
+    /// The first cycle that was done under this epoch: from then on steps of cycles count only under it or a later one.
+    /// [`GC_FROM_UNSET`]: none was yet.
     pub gc_from: u64,
     /// 0 active, 1 draining, 2 closed.
     pub state: u8,

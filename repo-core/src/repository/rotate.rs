@@ -16,6 +16,7 @@ use crate::backend::{Prefix, Put, Span};
 use crate::crypto::{self, PasswordCost, Secret};
 use crate::error::{Error, Result};
 use crate::format::gc::{Done, Mark, Pending, Plan};
+use crate::format::key_slot::KeySlot;
 use crate::format::keyring::{Epoch, GC_FROM_UNSET, Keyring, Rotation, SlotEntry};
 use crate::id::{Doubled, GcStage, ObjectName, SlotId, SnapshotId};
 use crate::platform::host;
@@ -43,7 +44,7 @@ impl RotateOptions {
     }
 
     /// This password or key file, one that opened the repository before or a new one; at least one is needed. The first is the
-    /// one in use afterwards.
+    /// one in use afterwards. A password costs no less to guess than the one in use did.
     pub fn key(mut self, secret: &Secret, label: impl Into<String>, cost: PasswordCost) -> Self {
         self.keys.push(Kept { secret: secret.clone(), label: label.into(), cost });
         self
@@ -162,8 +163,13 @@ impl Repository {
         let generation = self.keyring()?.0.generation + 1;
         let created_ms = host::now_ms();
         let mut entries = Vec::new();
+        // Nobody who asked for the high cost once gets a cheaper slot without having asked for that.
+        let in_use = self.inner.slot.map(|slot| doubled::get(backend, Doubled::KeySlot(slot), KeySlot::decode));
+        let is_high =
+            in_use.is_some_and(|slot| slot.is_ok_and(|slot| slot.derivation == PasswordCost::High.derivation()));
         for Kept { secret, label, cost } in &options.keys {
-            let new = NewSlot { secret, label, cost: *cost, created_ms };
+            let cost = if is_high { PasswordCost::High } else { *cost };
+            let new = NewSlot { secret, label, cost, created_ms };
             let (slot, entry) = keys::make_slot(&new, self.inner.id, root_key, generation)?;
             let name = Doubled::KeySlot(slot.slot);
             let bytes = slot.encode();

@@ -12,7 +12,6 @@ use crate::commands::init;
 use crate::context::Context;
 use crate::exit::{Failure, Outcome};
 use crate::names;
-use crate::secrets;
 
 use super::{Fresh, Shape, label};
 
@@ -95,7 +94,10 @@ impl Rotate {
             }
             (error, Some(path)) => Failure::with_hint(
                 error.to_string(),
-                format!("the key file {} stays: if the repository opens with it, the keys were rotated", names::path(path)),
+                format!(
+                    "the key file {} stays: if the repository opens with it, the keys were rotated",
+                    names::path(path)
+                ),
             ),
             (error, None) => error.into(),
         })
@@ -132,7 +134,10 @@ fn tell(context: &Context, rotated: &Rotated, file: Option<&Path>, is_fresh: boo
             unfinished: rotated.unfinished.as_ref().map(ToString::to_string),
         });
     }
-    output.say(1, &format!("the keys were rotated; what is stored from now on is sealed under key epoch {}", rotated.epoch))?;
+    output.say(
+        1,
+        &format!("the keys were rotated; what is stored from now on is sealed under key epoch {}", rotated.epoch),
+    )?;
     for key in &rotated.kept {
         let file = file.map(|path| format!(", key file {}", names::path(path))).unwrap_or_default();
         output.say(1, &format!("the key in use is now {}{file}", key.slot))?;

@@ -265,7 +265,8 @@ fn rekeyed(context: &Context, options: &PruneOptions, report: &PruneReport) -> O
         return Ok(());
     }
     let snapshots = numbers::count(report.old_snapshots, "snapshot");
-    output.say(1, &format!("{snapshots} from before: host, paths and tags stay under old keys as long as they are kept"))
+    output
+        .say(1, &format!("{snapshots} from before: host, paths and tags stay under old keys as long as they are kept"))
 }
 
 fn outcome(context: &Context, report: &PruneReport) -> Outcome {
