@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::{env, fs};
 
 use repo_core::{
-    Backend, BackendErrorKind, Error, InitOptions, Limited, Local, ObjectName, OpenOptions, Repository, Span,
+    Backend, BackendErrorKind, Error, InitOptions, Limited, Local, ObjectName, OpenOptions, Repository, Secret, Span,
 };
 
 use crate::args::Global;
@@ -62,8 +62,23 @@ impl Context {
         self.open_at(&self.place()?, hint, &(&self.global).into())
     }
 
+    /// Opens the repository, and tells by which secret.
+    pub fn open_knowing_how(&self) -> Outcome<(Repository, Secret)> {
+        let hint = self.global.key_hint.clone().or_else(|| env::var("ICECORE_KEY_HINT").ok());
+        self.open_by(&self.place()?, hint, &(&self.global).into())
+    }
+
     /// Opens a repository, be it that of the command line or another.
     pub fn open_at(&self, place: &Path, hint: Option<String>, sources: &secrets::Sources<'_>) -> Outcome<Repository> {
+        self.open_by(place, hint, sources).map(|(repository, _)| repository)
+    }
+
+    fn open_by(
+        &self,
+        place: &Path,
+        hint: Option<String>,
+        sources: &secrets::Sources<'_>,
+    ) -> Outcome<(Repository, Secret)> {
         let backend = self.backend_at(place);
         // Before a password is asked for: there may be nothing to open.
         match backend.get(&ObjectName::Format, Span::All) {
@@ -87,8 +102,12 @@ impl Context {
         }
         let mut options = OpenOptions::default();
         options.key_hint = hint;
-        let open = |secret: &_| Repository::open_with(Arc::clone(&backend), secret, &options);
-        Ok(self.threaded(secrets::open(sources, open)?))
+        let open = |secret: &Secret| {
+            let repository = Repository::open_with(Arc::clone(&backend), secret, &options)?;
+            Ok((repository, secret.clone()))
+        };
+        let (repository, secret) = secrets::open(sources, open)?;
+        Ok((self.threaded(repository), secret))
     }
 
     /// Opens it, and says so on a terminal.

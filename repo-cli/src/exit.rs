@@ -212,6 +212,10 @@ fn describe_error(error: &Error) -> (Code, String, Option<String>) {
             (Code::Failed, "write more digits of the id; `icecore snapshots` shows them")
         }
         Error::Path { .. } => (Code::Failed, "`icecore ls ID` shows what is in a snapshot"),
+        Error::Rotated => (
+            Code::Failed,
+            "run the command again; what was stored is used then, if this password or key is still one of the repository's",
+        ),
         Error::Fenced => (Code::Failed, "run the command again; what was stored is used then"),
         Error::SelfCheck(_) => (Code::Failed, "test this machine's memory; nothing damaged was stored"),
         Error::Cancelled => (Code::Interrupted, "run the command again"),

@@ -51,6 +51,10 @@ pub enum Error {
     /// The secret opens a slot that is no longer in the keyring, or an old keyring.
     #[error("this password or key was revoked")]
     Revoked,
+    /// The keys were rotated since this repository was opened: what it would write would be sealed under keys that others
+    /// may know. Nothing was published.
+    #[error("the keys were rotated since this repository was opened")]
+    Rotated,
     /// An object's bytes are not what was written.
     #[error("{object} is damaged: {problem}")]
     Corrupt {

@@ -159,7 +159,7 @@ pub use ops::tag::{ForgottenSnapshot, TagOptions, TagReport};
 pub use progress::{Action, Event, Progress, Silent};
 pub use repository::{
     ChunkDescription, FrameDescription, IndexDescription, IndexedPack, InitOptions, KeyInfo, KeyKind, Mended,
-    OpenOptions, PackDescription, Repository, Selector, Snapshot, SnapshotFilter, SnapshotList,
+    OpenOptions, PackDescription, Repository, RotateOptions, Rotated, Selector, Snapshot, SnapshotFilter, SnapshotList,
 };
 pub use store::IndexRepair;
 pub use walk::filter::{BadPattern, Patterns};

@@ -10,6 +10,7 @@ mod open;
 mod options;
 mod parameters;
 mod republish;
+mod rotate;
 mod snapshots;
 mod witness;
 
@@ -18,6 +19,7 @@ pub(crate) use witness::Witness;
 
 pub use describe::{ChunkDescription, FrameDescription, IndexDescription, IndexedPack, PackDescription};
 pub use mend::Mended;
+pub use rotate::{RotateOptions, Rotated};
 
 pub(crate) use snapshots::Published;
 
@@ -50,6 +52,10 @@ pub(crate) struct Inner {
     pub(crate) keys: Arc<Keys>,
     pub(crate) config: Config,
     pub(crate) keyring_generation: u64,
+    /// The digest of the config that counts although it is of an earlier epoch: a rotation was cut off.
+    interim_config: Option<[u8; 32]>,
+    /// Whether the last rotation has something left to do.
+    is_rotating: bool,
     pub(crate) id: RepositoryId,
     /// The slot that opened it; `None` for a root key.
     pub(crate) slot: Option<SlotId>,
@@ -271,6 +277,8 @@ impl Repository {
                 keys: inner.keys.clone(),
                 config: inner.config.clone(),
                 keyring_generation: inner.keyring_generation,
+                interim_config: inner.interim_config,
+                is_rotating: inner.is_rotating,
                 id: inner.id,
                 slot: inner.slot,
                 root_key: inner.root_key.clone(),

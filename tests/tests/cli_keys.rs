@@ -125,3 +125,43 @@ fn a_recovery_kit_opens_the_repository_alone() {
     let init = ["-r", "new", "init", "--recovery-kit", "kit"];
     bare(&cli, &init, &[]).fails(1, &["cannot make one"]);
 }
+
+#[test]
+fn rotated_keys_open_alone_and_the_rest_is_sealed_anew_on_request() {
+    let cli = Cli::new();
+    cli.write("source/a", "one");
+    cli.backup(&[]);
+    cli.run(&["key", "export", "--target", "kit", "-q"]).succeeds();
+    cli.run(&["key", "add", "--new-key-file", "stolen", "--user", "ann", "--host", "desk"]).succeeds();
+    cli.run(&["key", "rotate"]).fails(1, &["ann@desk", "would be dropped", "hint:", "--yes"]);
+    let run = cli.run(&["key", "rotate", "--yes"]).succeeds();
+    let run = run.tells("epoch 2").tells("dropped").tells("ann@desk").tells("icecore key export");
+    run.tells("kept its keys").tells("prune --rekey");
+    cli.run(&["snapshots", "--key-file", "stolen"]).fails(12, &["wrong password or key", "hint:"]);
+    bare(&cli, &["snapshots", "--recovery-kit", "kit"], &[]).fails(12, &["revoked", "hint:"]);
+    cli.run(&["dump", "latest", "source/a"]).succeeds().tells("one");
+    cli.run(&["key", "list"]).succeeds().tells("key epoch 2");
+    let listed = &cli.json(&["key", "list"])[0];
+    assert_eq!((listed.as_array().expect("an array").len(), &listed[0]["epoch"]), (1, &2.into()));
+    cli.run(&["prune", "--rekey", "--dry-run"]).succeeds().tells("would seal 2 packs anew");
+    let summary = &cli.json(&["prune", "--rekey"])[0];
+    assert_eq!((&summary["rekey"]["packs"], &summary["rekey"]["packs_left"]), (&2.into(), &0.into()));
+    assert_eq!(summary["rekey"]["snapshots_left"], 1);
+    cli.run(&["prune", "--rekey"]).succeeds().tells("no pack is sealed under keys from before").tells("1 snapshot");
+    cli.run(&["check", "--read-data"]).succeeds();
+    cli.run(&["dump", "latest", "source/a"]).succeeds().tells("one");
+
+    // Another secret instead of the one in use: that one is dropped as well.
+    let run = cli.run(&["--json", "key", "rotate", "--new-key-file", "second"]).succeeds();
+    let shape = &run.json()[0];
+    assert_eq!((&shape["message_type"], &shape["epoch"]), (&"keys_rotated".into(), &3.into()));
+    assert_eq!((shape["dropped"].as_array().expect("an array").len(), &shape["key"]["current"]), (1, &true.into()));
+    cli.run(&["snapshots"]).ends(12);
+    cli.run(&["dump", "latest", "source/a", "--key-file", "second"]).succeeds().tells("one");
+    // A kit can be used up: it opens no more, the file made with it does.
+    cli.run(&["key", "export", "--target", "kit 2", "-q", "--key-file", "second"]).succeeds();
+    let rotate = ["key", "rotate", "--recovery-kit", "kit 2", "--new-key-file", "third", "--yes"];
+    bare(&cli, &rotate, &[]).succeeds();
+    cli.run(&["snapshots", "--key-file", "second"]).ends(12);
+    cli.run(&["snapshots", "--key-file", "third"]).succeeds();
+}

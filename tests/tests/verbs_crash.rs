@@ -9,8 +9,8 @@ use std::sync::Arc;
 use icecore_tests::crash::{Crash, Crashes, Failing, Fault, Log, Recorder};
 use icecore_tests::whole::{self, Known, in_words};
 use repo_core::{
-    Doubled, Error, InitOptions, Local, ObjectName, PasswordCost, Prefix, Repository, Secret, SnapshotFilter,
-    SnapshotId,
+    Doubled, Error, InitOptions, Local, ObjectName, PasswordCost, Prefix, PruneOptions, Repository, RotateOptions,
+    Secret, Silent, SnapshotFilter, SnapshotId,
 };
 
 /// Create, write, sync, rename, sync.
@@ -344,4 +344,55 @@ fn a_change_of_keys_cut_off_by_a_power_failure_locks_nobody_out_and_runs_again()
     let count = Crashes::of(&log).ignoring(TEMPORARY).check(&mut { check });
     assert!(count > 20, "{count} states are too few to mean anything");
     assert_eq!(needless_syncs(&log, &check), [""; 0]);
+}
+
+/// While the keys are rotated the old secrets open the repository or the new one does, never both, and never neither; whoever
+/// opens it finds everything, and whoever prunes next tidies up.
+fn keys_are_old_or_new(known: &Known, crash: &Crash, disk: &Path) -> Result<(), String> {
+    let vault = disk.join("vault");
+    let old = open_with(&vault, &whole::secret())?;
+    let added = open_with(&vault, &key(ADDED))?;
+    let new = open_with(&vault, &key(CHANGED))?;
+    if old.is_some() == new.is_some() || old.is_some() != added.is_some() {
+        let opens = [old.is_some(), added.is_some(), new.is_some()];
+        return Err(format!("the old, the dropped and the new key open: {opens:?}"));
+    }
+    if crash.has_passed("rotated") && new.is_none() {
+        return Err("the rotation is undone".to_owned());
+    }
+    let is_new = new.is_some();
+    let repository = new.or(old).expect("one of the two is there");
+    known.are_whole(&repository, known.0.keys().copied())?;
+    match crash.has_passed("rotated") {
+        true => whole::is_spotless(&repository)?,
+        false => whole::is_whole_but_for_copies(&repository)?,
+    }
+    if is_new {
+        repository.prune(&PruneOptions::new(), &Silent).map_err(in_words("prune"))?;
+    } else {
+        let options = RotateOptions::new().key(&key(CHANGED), "", PasswordCost::Default);
+        repository.rotate_keys(&options).map_err(in_words("rotating again"))?;
+    }
+    let repository = open_with(&vault, &key(CHANGED))?.ok_or("the new key does not open")?;
+    known.are_whole(&repository, known.0.keys().copied())?;
+    whole::is_whole_but_for_copies(&repository)?;
+    let slots = repository.objects(Prefix::KeySlots).map_err(in_words("listing key slots"))?.len();
+    if slots == 1 { Ok(()) } else { Err(format!("{slots} key slots are left")) }
+}
+
+#[test]
+fn a_rotation_cut_off_by_a_power_failure_locks_nobody_out_and_is_completed() {
+    let bench = Bench::with_snapshots(1);
+    whole::open(&bench.vault()).unwrap().add_key(&key(ADDED), "dropped", PasswordCost::Default).unwrap();
+    let recorder = bench.recorder();
+    let local = Arc::new(Local::with_operations(bench.vault(), recorder.clone()));
+    let repository = Repository::open(local, &whole::secret()).unwrap();
+    let options = RotateOptions::new().key(&key(CHANGED), "", PasswordCost::Default);
+    let rotated = repository.rotate_keys(&options).unwrap();
+    assert!(rotated.unfinished.is_none(), "{:?}", rotated.unfinished);
+    recorder.mark("rotated");
+    let log = recorder.finish();
+    let check = |crash: &Crash, disk: &Path| keys_are_old_or_new(&bench.known, crash, disk);
+    let count = Crashes::of(&log).ignoring(TEMPORARY).check(&mut { check });
+    assert!(count > 40, "{count} states are too few to mean anything");
 }

@@ -1,5 +1,7 @@
 //! `icecore key`
 
+mod rotate;
+
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -19,7 +21,7 @@ use super::{cat, init};
 
 /// Manage the passwords and key files that open the repository.
 #[derive(Debug, Args)]
-#[command(after_help = with_exit_codes!("Examples:\n  icecore key add --new-key-file /root/icecore.key\n  icecore key export > kit.txt"))]
+#[command(after_help = with_exit_codes!("Examples:\n  icecore key add --new-key-file /root/icecore.key\n  icecore key rotate --new-key-file /root/icecore-2.key --yes\n  icecore key export > kit.txt"))]
 pub struct Key {
     #[command(subcommand)]
     verb: Verb,
@@ -38,6 +40,8 @@ enum Verb {
     },
     /// Replace the password or key file in use by another
     Passwd(Change),
+    /// Make new keys for all that is stored from now on; drop every other password, key file and recovery kit
+    Rotate(rotate::Rotate),
     /// Print a recovery kit: with it alone the repository opens
     Export {
         /// Write it to this new file, readable by its owner only, instead of standard output
@@ -133,6 +137,7 @@ impl Key {
                 context.output.say(1, &format!("removed key {}", key.slot))
             }
             Verb::Passwd(change) => change.run(context),
+            Verb::Rotate(rotate) => rotate.run(context),
             Verb::Export { target } => export(context, target),
         }
     }
@@ -197,10 +202,20 @@ fn tell(context: &Context, what: &str, key: &KeyInfo, made: NewlyMade) -> Outcom
     context.output.say(1, &format!("{what} {}{file}", key.slot))
 }
 
+/// A key, as `key list` alone prints it.
+#[derive(Serialize)]
+struct Listed {
+    #[serde(flatten)]
+    key: Shape,
+    epoch: u32,
+}
+
 fn list(context: &Context) -> Outcome {
-    let keys = context.open()?.keys()?;
+    let repository = context.open()?;
+    let (keys, epoch) = (repository.keys()?, repository.key_epoch());
     if context.output.is_json() {
-        return context.output.json(&keys.iter().map(Shape::from).collect::<Vec<_>>());
+        let listed = keys.iter().map(|key| Listed { key: Shape::from(key), epoch });
+        return context.output.json(&listed.collect::<Vec<_>>());
     }
     let mut table = Table::new(vec![" ID", "Kind", "Label", "Created"], 2);
     for key in &keys {
@@ -212,7 +227,11 @@ fn list(context: &Context) -> Outcome {
             vec![time::shown(created_ns(key))],
         ]);
     }
-    table.print(&context.output)
+    table.print(&context.output)?;
+    match epoch {
+        1 => Ok(()),
+        epoch => context.output.say(1, &format!("what is new is sealed under key epoch {epoch}")),
+    }
 }
 
 /// A recovery kit as JSON: its text, or where that was written to.

@@ -53,6 +53,10 @@ pub struct Flags {
     #[arg(long, value_name = "SIZE", value_parser = numbers::parse_size)]
     repack_smaller_than: Option<u64>,
 
+    /// Seal what was stored before a `key rotate` anew, under the new keys; with --max-repack-size a part in each run
+    #[arg(long)]
+    rekey: bool,
+
     /// Wait for backups at work, and delete what they may need when they have ended
     #[arg(long)]
     wait: bool,
@@ -98,6 +102,7 @@ impl Flags {
         if self.repack_small {
             options = options.repack_small();
         }
+        options.rekey = self.rekey;
         options.wait = self.wait;
         options.fence_idle = self.fence_idle;
         options.accept_lost_snapshots = self.accept_lost_snapshots;

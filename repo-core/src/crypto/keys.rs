@@ -8,7 +8,7 @@ use super::aead::ObjectKeys;
 use super::{SecretKey, context, derive, fill_random};
 use crate::error::{Corruption, Error, Result};
 use crate::format::header::{HEADER_KEYED_LENGTH, HEADER_LENGTH, Header, ObjectType};
-use crate::format::keyring::{Keyring, Purpose};
+use crate::format::keyring::{GC_FROM_UNSET, Keyring, Purpose};
 use crate::id::{ChunkId, ChunkKind, ObjectName, SeriesId};
 
 /// The keys of an open repository. `chunk_id` and the cutting tables derive from the root secret,
@@ -28,6 +28,8 @@ pub struct Keys {
 
 struct EpochKeys {
     epoch: u32,
+    /// The first cycle that was done under it, or [`GC_FROM_UNSET`].
+    gc_from: u64,
     /// By the purpose's number.
     keys: Vec<(u8, PurposeKey)>,
 }
@@ -66,6 +68,18 @@ impl Keys {
     /// The epoch that new objects are of.
     pub fn newest_epoch(&self) -> u32 {
         self.newest().epoch
+    }
+
+    /// The epoch that steps of cycles are of at least, the newest that a cycle was done under: who knows only earlier keys
+    /// says nothing about what is deleted.
+    pub fn oldest_epoch_of_cycles(&self) -> u32 {
+        let first = self.epochs.first().expect("from_keyring refuses a keyring without epochs").epoch;
+        self.epochs.iter().rev().find(|keys| keys.gc_from != GC_FROM_UNSET).map_or(first, |keys| keys.epoch)
+    }
+
+    /// Whether there are keys of earlier epochs, and so there may be objects under them.
+    pub fn has_older_epochs(&self) -> bool {
+        self.epochs.len() > 1
     }
 
     /// A chunk's name.
@@ -137,7 +151,7 @@ impl Keys {
 impl EpochKeys {
     fn new(epoch: &crate::format::keyring::Epoch) -> Self {
         let keys = epoch.keys.iter().map(|(number, key)| (*number, PurposeKey(Zeroizing::new(*key)))).collect();
-        Self { epoch: epoch.epoch, keys }
+        Self { epoch: epoch.epoch, gc_from: epoch.gc_from, keys }
     }
 
     fn purpose(&self, purpose: Purpose) -> Option<&PurposeKey> {
@@ -253,6 +267,7 @@ pub(crate) fn keyring_object(root_key: &[u8; 32], header: &Header) -> Result<Obj
 mod tests {
     use super::*;
     use crate::crypto::{Domain, testing};
+    use crate::format::keyring::Epoch;
 
     /// The commitment and object key of docs/format.md's example, whose header is that of version 1.
     #[test]
@@ -324,6 +339,23 @@ mod tests {
             assert_ne!(base, keys.content_counter(&parts), "{parts:?}");
         }
         assert_ne!(base, testing::other_keys().content_counter(&[b"name", b"payload"]));
+    }
+
+    #[test]
+    fn steps_of_cycles_are_of_the_newest_epoch_that_a_cycle_was_done_under() {
+        let oldest = |cycles: &[u64]| {
+            let mut keyring = testing::keyring(testing::ROOT_SECRET, testing::MASTER_KEY);
+            let first = keyring.epochs.remove(0);
+            let epochs = (4..).zip(cycles);
+            keyring.epochs =
+                epochs.map(|(epoch, gc_from)| Epoch { epoch, gc_from: *gc_from, ..first.clone() }).collect();
+            let keys = Keys::from_keyring(&keyring).unwrap();
+            assert_eq!(keys.has_older_epochs(), cycles.len() > 1);
+            keys.oldest_epoch_of_cycles()
+        };
+        assert_eq!([oldest(&[0]), oldest(&[GC_FROM_UNSET])], [4, 4]);
+        assert_eq!([oldest(&[0, GC_FROM_UNSET]), oldest(&[0, GC_FROM_UNSET, 7, GC_FROM_UNSET])], [4, 6]);
+        assert_eq!(oldest(&[0, 9, 9]), 6);
     }
 
     #[test]

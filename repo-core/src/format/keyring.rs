@@ -46,9 +46,27 @@ pub struct Epoch {
     /// `(purpose number, key)`, ascending.
     pub keys: Vec<(u8, [u8; 32])>,
     pub created_ms: u64,
+    /// The first cycle that was done under this epoch: from then on steps of cycles count only under it or a later one.
+    /// [`GC_FROM_UNSET`]: none was yet.
     pub gc_from: u64,
     /// 0 active, 1 draining, 2 closed.
     pub state: u8,
+}
+
+/// Until the first cycle of a new epoch is done, steps under the epochs before count too: a cycle may be under way.
+pub const GC_FROM_UNSET: u64 = u64::MAX;
+
+/// The extension that a rotation writes, and takes away again when all of it is done: the digest of the config that counts
+/// until there is one of the new epoch, then the slots that were dropped.
+const ROTATION: u16 = 1;
+
+/// What a rotation has still to do, for whoever comes after one that was cut off.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rotation {
+    /// BLAKE3 of the stored config that counts although it is of an earlier epoch.
+    pub config_digest: [u8; 32],
+    /// Ascending. Their objects go.
+    pub dropped: Vec<SlotId>,
 }
 
 /// A valid key slot.
@@ -90,7 +108,37 @@ impl Keyring {
             return Err(Corruption::Malformed("keyring"));
         }
         check_extensions(&keyring.extensions)?;
+        if keyring.has_rotation() && keyring.rotation().is_none() {
+            return Err(Corruption::Malformed("keyring: what a rotation has still to do"));
+        }
         Ok(keyring)
+    }
+
+    fn has_rotation(&self) -> bool {
+        self.extensions.iter().any(|(tag, _)| *tag == ROTATION)
+    }
+
+    /// What a rotation has still to do.
+    pub fn rotation(&self) -> Option<Rotation> {
+        let (_, bytes) = self.extensions.iter().find(|(tag, _)| *tag == ROTATION)?;
+        let (digest, rest) = bytes.split_first_chunk::<32>()?;
+        let (slots, left) = rest.as_chunks::<16>();
+        let dropped: Vec<SlotId> = slots.iter().copied().map(SlotId).collect();
+        let is_proper = left.is_empty() && dropped.is_sorted_by(|a, b| a < b);
+        is_proper.then_some(Rotation { config_digest: *digest, dropped })
+    }
+
+    /// The same keyring with that to do, or nothing.
+    pub fn with_rotation(mut self, rotation: Option<&Rotation>) -> Self {
+        self.extensions.retain(|(tag, _)| *tag != ROTATION);
+        if let Some(Rotation { config_digest, dropped }) = rotation {
+            let mut bytes = config_digest.to_vec();
+            bytes.extend(dropped.iter().flat_map(|slot| slot.0));
+            // In its one place, since tags ascend.
+            let place = self.extensions.partition_point(|(tag, _)| *tag < ROTATION);
+            self.extensions.insert(place, (ROTATION, bytes));
+        }
+        self
     }
 
     fn check_epochs(&self) -> Result<(), Corruption> {
@@ -164,6 +212,20 @@ mod tests {
         assert_eq!(with(|keyring| keyring.slots[0].role = 1), unknown);
         assert_eq!(with(|keyring| keyring.slots[0].label = "l".repeat(214)), Ok(()));
         assert_eq!(with(|keyring| keyring.slots[0].label = "l".repeat(215)), Err(Corruption::OverLimit("label")));
+    }
+
+    #[test]
+    fn what_a_rotation_has_to_do_has_one_spelling_and_goes_when_it_is_done() {
+        let rotation = Rotation { config_digest: [7; 32], dropped: vec![SlotId([1; 16]), SlotId([2; 16])] };
+        let keyring = sample_keyring().with_rotation(None);
+        assert_eq!(keyring.rotation(), None);
+        let rotating = keyring.clone().with_rotation(Some(&rotation));
+        assert_eq!(Keyring::decode(&rotating.encode()).unwrap().rotation(), Some(rotation));
+        assert_eq!(rotating.with_rotation(None), keyring);
+        let malformed = Err(Corruption::Malformed("keyring: what a rotation has still to do"));
+        for bytes in [vec![0; 31], vec![0; 33], [vec![0; 32], vec![2; 16], vec![1; 16]].concat()] {
+            assert_eq!(with(|keyring| keyring.extensions = vec![(ROTATION, bytes.clone())]), malformed, "{bytes:?}");
+        }
     }
 
     #[test]

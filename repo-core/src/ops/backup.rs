@@ -298,6 +298,8 @@ impl<'r> Run<'r> {
     ) -> Result<SnapshotRecord> {
         for _ in 1..ATTEMPTS_MAX {
             let tree = sealing.finish(totals.root, &self.store.view())?;
+            // Asked again at the last moment: who was shut out since this run began should not be able to read what it made.
+            self.repository.check_generations()?;
             match session.publish(&tree, record.clone()) {
                 Err(Error::Fenced) => {}
                 result => return result,
@@ -314,6 +316,7 @@ impl<'r> Run<'r> {
             }
         }
         let tree = sealing.finish(totals.root, &self.store.view())?;
+        self.repository.check_generations()?;
         session.publish(&tree, record)
     }
 

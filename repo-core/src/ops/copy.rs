@@ -296,6 +296,7 @@ impl<'r> Run<'r> {
                 let program = &self.options.program;
                 sessions.push_back(Session::register(&inner.backend, &inner.keys, SessionKind::Copy, program)?);
             }
+            target.repository.check_generations()?;
             let store = target.repository.fresh_store()?;
             ready.push(Ready { view: store.view(), store, sessions, stored: HashSet::new() });
         }
@@ -375,6 +376,7 @@ impl<'r> Run<'r> {
                 ..snapshot.record.summary
             };
             let record = self.plan.record(snapshot, *number, summary)?;
+            self.plan.targets[*number].repository.check_generations()?;
             let record = session.publish(&tree, record)?;
             let copy = Snapshot { record };
             self.plan.targets[*number].add(copy.clone());

@@ -11,6 +11,7 @@ mod execute;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
+mod rekey;
 mod repack;
 mod room;
 #[cfg(test)]
@@ -48,6 +49,8 @@ pub struct PruneOptions {
     /// Merge packs that are smaller than this; at most three quarters of what new packs are made to reach, since what is
     /// larger would be merged again each time.
     pub repack_smaller_than_bytes: Option<u64>,
+    /// Move what is stored under keys from before a rotation to packs under the newest, used or not.
+    pub rekey: bool,
     /// With [`dry_run`](Self::dry_run): as if these snapshots were forgotten and their window over.
     pub assume_expired: Vec<SnapshotId>,
     /// Go on although a snapshot is gone that nobody forgot.
@@ -67,6 +70,7 @@ impl Default for PruneOptions {
             max_repack_bytes: None,
             repack_meta_only: false,
             repack_smaller_than_bytes: None,
+            rekey: false,
             assume_expired: Vec::new(),
             accept_lost_snapshots: false,
             fence_idle: None,
@@ -116,6 +120,13 @@ impl PruneOptions {
         self.repack_smaller_than_bytes(u64::MAX)
     }
 
+    /// Everything that can be is sealed under the newest keys, in as many runs as
+    /// [`max_repack_bytes`](Self::max_repack_bytes) makes of it.
+    pub fn rekey(mut self) -> Self {
+        self.rekey = true;
+        self
+    }
+
     /// As if these snapshots were forgotten and their window over; for a dry run alone.
     pub fn assume_expired(mut self, snapshots: impl IntoIterator<Item = SnapshotId>) -> Self {
         self.assume_expired.extend(snapshots);
@@ -148,6 +159,7 @@ impl PruneOptions {
             max_repack_bytes: self.max_repack_bytes,
             repack_meta_only: self.repack_meta_only,
             repack_smaller_than_bytes: targets.map(|target| small.min(target / 4 * 3)),
+            rekey: self.rekey,
         }
     }
 }
@@ -190,6 +202,17 @@ pub struct PruneReport {
     pub written_bytes: u64,
     /// What nothing refers to and stays.
     pub remaining_unused_bytes: u64,
+    /// With [`PruneOptions::rekey`]: packs before that were sealed under keys from before a rotation.
+    pub old_packs: u64,
+    /// Their bytes.
+    pub old_packs_bytes: u64,
+    /// Those of them that stay for a later run.
+    pub old_packs_left: u64,
+    /// Their bytes.
+    pub old_packs_left_bytes: u64,
+    /// With [`PruneOptions::rekey`]: snapshots that are sealed under such keys. They stay so: a snapshot is written once. It
+    /// says when, where and by whom it was made, and not what is in the files.
+    pub old_snapshots: u64,
     /// Chunks before, each once.
     pub chunks: u64,
     /// Packs that were deleted, those of a cycle that was continued too.

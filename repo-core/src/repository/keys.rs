@@ -3,10 +3,12 @@
 //! A change is a new generation of the keyring, whose table of slots alone says which are valid; the slot's object is
 //! written before it and removed after it.
 
+use std::ops::ControlFlow;
+
 use zeroize::Zeroizing;
 
 use super::{KeyInfo, KeyKind, Repository, doubled};
-use crate::backend::{Backend, Prefix, Put};
+use crate::backend::{Backend, Listed, Prefix, Put};
 use crate::crypto::{self, PasswordCost, Secret};
 use crate::error::{Corruption, Error, Result};
 use crate::format::key_slot::{Derivation, KeySlot};
@@ -125,6 +127,7 @@ impl Repository {
     /// ```
     pub fn remove_key(&self, slot: SlotId) -> Result<()> {
         refuse_mirror(self.inner.backend.as_ref())?;
+        self.finish_rotation()?;
         if self.inner.slot == Some(slot) {
             return Err(Error::Usage(
                 "this is the key in use; open the repository with another one to remove it".into(),
@@ -219,7 +222,7 @@ impl Repository {
         Secret::recovery_kit_text(&self.inner.root_key, self.inner.id)
     }
 
-    fn key_info(&self, entry: &SlotEntry) -> KeyInfo {
+    pub(super) fn key_info(&self, entry: &SlotEntry) -> KeyInfo {
         KeyInfo {
             slot: entry.slot,
             current: self.inner.slot == Some(entry.slot),
@@ -230,6 +233,7 @@ impl Repository {
     }
 
     fn replace_key(&self, old: Option<SlotId>, secret: &Secret, label: &str, cost: PasswordCost) -> Result<KeyInfo> {
+        self.finish_rotation()?;
         let created_ms = host::now_ms();
         let new = NewSlot { secret, label, cost, created_ms };
         let generation = self.keyring()?.0.generation + 1;
@@ -247,39 +251,50 @@ impl Repository {
     /// Whether this handle's keys are still those of the repository: asked by every writer after it was registered.
     ///
     /// # Errors
-    /// [`Error::Revoked`] if the keys were rotated and this secret opens none of them; [`Error::Usage`] if there is a new
-    /// epoch of keys that this handle was opened before.
+    /// [`Error::Rotated`] if there are new keys since this handle was opened.
     pub(crate) fn check_generations(&self) -> Result<()> {
-        let newest = doubled::list(self.inner.backend.as_ref(), Prefix::Keyrings)?.into_iter().next_back();
-        match newest {
-            Some(Doubled::Keyring(generation)) if generation > self.inner.keyring_generation => {
-                let (keyring, _) = self.keyring()?;
-                let epoch = keyring.epochs.last().map_or(0, |epoch| epoch.epoch);
-                if epoch != self.inner.keys.newest_epoch() {
-                    let problem = "the keys were rotated since this repository was opened; open it again";
-                    return Err(Error::Usage(problem.into()));
-                }
-                Ok(())
+        // Of the first copies alone: asked often, and all second copies have one prefix.
+        let mut newest = 0;
+        self.inner.backend.list(Prefix::Keyrings, &mut |listed| {
+            if let Listed::Object { name: ObjectName::Keyring(generation), .. } = listed {
+                newest = newest.max(generation);
             }
-            _ => Ok(()),
+            ControlFlow::Continue(())
+        })?;
+        if newest <= self.inner.keyring_generation {
+            return Ok(());
         }
+        let (keyring, _) = self.keyring()?;
+        let epoch = keyring.epochs.last().map_or(0, |epoch| epoch.epoch);
+        if epoch == self.inner.keys.newest_epoch() { Ok(()) } else { Err(Error::Rotated) }
     }
 
     /// The newest keyring and the digest of its object.
-    fn keyring(&self) -> Result<(Keyring, [u8; 32])> {
+    ///
+    /// # Errors
+    /// [`Error::Rotated`] if it is under another root key than the one that this handle was opened with.
+    pub(super) fn keyring(&self) -> Result<(Keyring, [u8; 32])> {
         let backend = self.inner.backend.as_ref();
         let names = doubled::list(backend, Prefix::Keyrings)?;
         let Some(Doubled::Keyring(generation)) = names.last().copied() else {
             return Err(Corruption::Missing.of(ObjectName::Keyring(1)));
         };
-        doubled::get(backend, Doubled::Keyring(generation), |bytes| {
+        let keyring = doubled::get(backend, Doubled::Keyring(generation), |bytes| {
             let payload = seal::open_keyring(&self.inner.root_key, generation, bytes)?;
             Ok((Keyring::decode(&payload)?, *blake3::hash(bytes).as_bytes()))
-        })
+        });
+        match keyring {
+            Err(Error::Corrupt { problem: Corruption::Authentication, .. })
+                if generation > self.inner.keyring_generation =>
+            {
+                Err(Error::Rotated)
+            }
+            keyring => keyring,
+        }
     }
 
     /// Publishes the next generation of the keyring; tries again if another client came first.
-    fn update_keyring(&self, change: impl Fn(&mut Keyring) -> Result<()>) -> Result<()> {
+    pub(super) fn update_keyring(&self, change: impl Fn(&mut Keyring) -> Result<()>) -> Result<()> {
         /// Clients that change keys at the same moment are few.
         const ATTEMPTS: usize = 16;
         for _ in 0..ATTEMPTS {

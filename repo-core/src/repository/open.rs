@@ -16,9 +16,9 @@ use crate::crypto::{self, Keys, Secret};
 use crate::error::{Corruption, Error, Result};
 use crate::format::FORMAT_VERSION;
 use crate::format::config::{Config, FrameParameters};
-use crate::format::header::ObjectType;
+use crate::format::header::{HEADER_LENGTH, Header, ObjectType};
 use crate::format::key_slot::{Derivation, KeySlot, SlotBody};
-use crate::format::keyring::{Epoch, Keyring, Purpose};
+use crate::format::keyring::{Epoch, GC_FROM_UNSET, Keyring, Purpose};
 use crate::format::marker::Marker;
 use crate::id::{Doubled, ObjectName, RepositoryId, SlotId};
 use crate::platform::host;
@@ -30,10 +30,10 @@ const PACK_DATA_BYTES: u32 = 12 << 20;
 const PACK_META_BYTES: u32 = 6 << 20;
 
 /// What unlocking gives.
-struct Unlocked {
-    root_key: Zeroizing<[u8; 32]>,
-    slot: Option<SlotId>,
-    keyring: Keyring,
+pub(super) struct Unlocked {
+    pub root_key: Zeroizing<[u8; 32]>,
+    pub slot: Option<SlotId>,
+    pub keyring: Keyring,
 }
 
 impl Repository {
@@ -142,19 +142,31 @@ impl Repository {
     pub fn open_with(backend: Arc<dyn Backend>, secret: &Secret, options: &OpenOptions) -> Result<Self> {
         let marker_bytes = read_marker(backend.as_ref())?;
         let marker = Marker::decode(&marker_bytes).map_err(|problem| problem.of(ObjectName::Format))?;
-        let Unlocked { root_key, slot, keyring } = unlock(backend.as_ref(), secret, options)?;
+        let unlocked = unlock(backend.as_ref(), secret, options)?;
+        let keyring = &unlocked.keyring;
         if keyring.marker_digest != *blake3::hash(&marker_bytes).as_bytes() || keyring.repository != marker.repository {
             return Err(Corruption::Malformed("its keyring belongs to another repository").of(ObjectName::Format));
         }
+        Self::unlocked(backend, unlocked)
+    }
+
+    /// With the keys of a keyring; it must be the newest, and the repository's.
+    pub(super) fn unlocked(backend: Arc<dyn Backend>, unlocked: Unlocked) -> Result<Self> {
+        let Unlocked { root_key, slot, keyring } = unlocked;
         let keys = Keys::from_keyring(&keyring)?;
-        let config = newest_config(backend.as_ref(), &keys)?;
+        let rotation = keyring.rotation();
+        let interim_config = rotation.as_ref().map(|rotation| rotation.config_digest);
+        let config = newest_config(backend.as_ref(), &keys, interim_config)?.config;
+        let has_no_cycle = keyring.epochs.last().is_some_and(|epoch| epoch.gc_from == GC_FROM_UNSET);
         Ok(Self {
             inner: Arc::new(Inner {
                 backend,
                 keys: Arc::new(keys),
                 config,
                 keyring_generation: keyring.generation,
-                id: marker.repository,
+                interim_config,
+                is_rotating: rotation.is_some() || has_no_cycle,
+                id: keyring.repository,
                 slot,
                 root_key,
                 threads: default_threads(),
@@ -284,7 +296,7 @@ fn slots_to_try(backend: &dyn Backend, options: &OpenOptions) -> Result<Vec<Slot
 }
 
 /// The keyring of the highest generation that is listed; no older one will do, since it may have been revoked.
-fn newest_keyring(backend: &dyn Backend, root_key: &[u8; 32]) -> Result<Keyring> {
+pub(super) fn newest_keyring(backend: &dyn Backend, root_key: &[u8; 32]) -> Result<Keyring> {
     let names = doubled::list(backend, Prefix::Keyrings)?;
     let Some(Doubled::Keyring(generation)) = names.last().copied() else {
         return Err(Corruption::Missing.of(ObjectName::Keyring(1)));
@@ -301,28 +313,44 @@ fn newest_keyring(backend: &dyn Backend, root_key: &[u8; 32]) -> Result<Keyring>
     }
 }
 
-fn newest_config(backend: &dyn Backend, keys: &Keys) -> Result<Config> {
-    newest_config_and_digest(backend, keys).map(|(config, _)| config)
+/// The config that counts.
+pub(super) struct NewestConfig {
+    pub config: Config,
+    /// Of its stored object.
+    pub digest: [u8; 32],
+    /// The highest generation that is listed, whether or not it counts: the next one is after it.
+    pub highest_generation: u64,
 }
 
-/// The config of the highest generation that is listed, and the digest of its object.
-pub(super) fn newest_config_and_digest(backend: &dyn Backend, keys: &Keys) -> Result<(Config, [u8; 32])> {
+/// The config of the highest generation that is sealed under the newest keys. Those that the keys before a rotation sealed do
+/// not count, whoever wrote them; but as long as there is no other, the one that the keyring names (`interim`).
+pub(super) fn newest_config(backend: &dyn Backend, keys: &Keys, interim: Option<[u8; 32]>) -> Result<NewestConfig> {
     let names = doubled::list(backend, Prefix::Configs)?;
-    let Some(name @ Doubled::Config(generation)) = names.last().copied() else {
+    let Some(Doubled::Config(highest_generation)) = names.last().copied() else {
         return Err(Corruption::Missing.of(ObjectName::Config(1)));
     };
-    let (config, digest) = doubled::get(backend, name, |bytes| {
-        let payload = seal::open_box(keys, Purpose::Config, ObjectType::Config, &name.into(), bytes)?;
-        Ok((Config::decode(&payload)?, *blake3::hash(bytes).as_bytes()))
-    })?;
-    if config.generation != generation {
-        return Err(Corruption::Malformed("a config under another's name").of(name.into()));
+    for name in names.into_iter().rev() {
+        let read = doubled::get(backend, name, |bytes| {
+            let digest = *blake3::hash(bytes).as_bytes();
+            let header = Header::decode(bytes.first_chunk::<HEADER_LENGTH>().ok_or(Corruption::Truncated)?)?;
+            if header.key_epoch < keys.newest_epoch() && interim != Some(digest) {
+                return Ok(None);
+            }
+            let payload = seal::open_box(keys, Purpose::Config, ObjectType::Config, &name.into(), bytes)?;
+            Ok(Some((Config::decode(&payload)?, digest)))
+        })?;
+        let Some((config, digest)) = read else { continue };
+        if Doubled::Config(config.generation) != name {
+            return Err(Corruption::Malformed("a config under another's name").of(name.into()));
+        }
+        if config.incompatible != 0 {
+            let problem = format!("features {:#x} are unknown to this build", config.incompatible);
+            return Err(Error::Unsupported { object: ObjectName::from(name).to_string(), problem });
+        }
+        return Ok(NewestConfig { config, digest, highest_generation });
     }
-    if config.incompatible != 0 {
-        let problem = format!("features {:#x} are unknown to this build", config.incompatible);
-        return Err(Error::Unsupported { object: ObjectName::from(name).to_string(), problem });
-    }
-    Ok((config, digest))
+    Err(Corruption::Malformed("none of them is sealed under the newest keys")
+        .of(ObjectName::Config(highest_generation)))
 }
 
 fn new_config(options: &InitOptions, backend: &dyn Backend) -> Result<Config> {

@@ -2,7 +2,7 @@
 //! repository from then on follow.
 
 use super::Repository;
-use super::open::{newest_config_and_digest, put_config};
+use super::open::{NewestConfig, newest_config, put_config};
 use crate::backend::Put;
 use crate::error::{Error, Result};
 use crate::format::config::Config;
@@ -16,7 +16,12 @@ impl Repository {
 
     /// The config that the next one to open the repository will follow.
     pub(crate) fn newest_config(&self) -> Result<Config> {
-        newest_config_and_digest(self.inner.backend.as_ref(), &self.inner.keys).map(|(config, _)| config)
+        self.read_newest_config().map(|newest| newest.config)
+    }
+
+    /// The same, with what it takes to write the next one.
+    pub(super) fn read_newest_config(&self) -> Result<NewestConfig> {
+        newest_config(self.inner.backend.as_ref(), &self.inner.keys, self.inner.interim_config)
     }
 
     /// Publishes the next generation of the config, unless it would say what the newest says; tries again if another client
@@ -25,13 +30,14 @@ impl Repository {
         /// Clients that change parameters at the same moment are few.
         const ATTEMPTS: usize = 16;
         let backend = self.inner.backend.as_ref();
+        self.check_generations()?;
         for _ in 0..ATTEMPTS {
-            let (newest, digest) = newest_config_and_digest(backend, &self.inner.keys)?;
+            let NewestConfig { config: newest, digest, highest_generation } = self.read_newest_config()?;
             let mut next = change(newest.clone());
             if next == newest {
                 return Ok(false);
             }
-            next.generation += 1;
+            next.generation = highest_generation + 1;
             next.previous_digest = digest;
             next.check().map_err(|problem| Error::Usage(format!("these parameters are not possible: {problem}")))?;
             if put_config(backend, &self.inner.keys, &next)? == Put::Created {

@@ -87,6 +87,7 @@ impl Repository {
         let tree =
             Sealing::new(store, session.id(), WriterOptions { threads: 1, parity_percent: 0, ..self.writer_options() })
                 .finish(record.root, seen.view)?;
+        self.check_generations()?;
         Ok(Snapshot { record: session.publish(&tree, record)? })
     }
 

@@ -10,6 +10,7 @@ use super::writer::{FrameRows, frames_of, index_blocks};
 use crate::backend::{Backend, Listed, Prefix, Put, Span};
 use crate::crypto::Keys;
 use crate::error::{Error, Result};
+use crate::format::header::{HEADER_LENGTH, Header};
 use crate::format::index::{ChunkRow, IndexBlock, PackRow};
 use crate::format::pack::{ChunkRecord, Footer, FrameRecord};
 use crate::id::{IndexId, ObjectName, PackId, PackKind, SnapshotId};
@@ -49,18 +50,22 @@ struct Contents {
     rows: usize,
     /// It says two things of one pack, and is left to repair.
     contradicts_itself: bool,
+    /// Sealed under keys from before a rotation, and to be sealed anew.
+    is_old: bool,
 }
 
-/// Merges what should be. Damaged objects are left to repair. Returns how many objects went.
-pub fn compact(backend: &dyn Backend, keys: &Keys, by: SnapshotId) -> Result<usize> {
+/// Merges what should be, and with `rekey` whatever is sealed under keys from before a rotation. Damaged objects are left to
+/// repair. Returns how many objects went.
+pub fn compact(backend: &dyn Backend, keys: &Keys, by: SnapshotId, rekey: bool) -> Result<usize> {
     let mut removed = 0;
     let before = Index::list(backend)?;
     let mut batch: Vec<Contents> = Vec::new();
     let mut rows = 0;
     for id in list_objects(backend)? {
-        let Some(contents) = read(backend, keys, id)? else { continue };
+        let Some(mut contents) = read(backend, keys, id)? else { continue };
+        contents.is_old &= rekey;
         let speaks_of_the_gone = contents.packs.keys().any(|pack| !before.contains_key(pack));
-        if !speaks_of_the_gone && contents.rows >= SMALL_ROWS {
+        if !speaks_of_the_gone && !contents.is_old && contents.rows >= SMALL_ROWS {
             continue;
         }
         rows += contents.rows;
@@ -74,7 +79,8 @@ pub fn compact(backend: &dyn Backend, keys: &Keys, by: SnapshotId) -> Result<usi
     Ok(removed)
 }
 
-/// Writes one object in place of these, if one of them speaks of a pack that is gone, or there are many.
+/// Writes one object in place of these, if one of them speaks of a pack that is gone or is to be sealed anew, or there are
+/// many.
 fn merge(
     backend: &dyn Backend,
     keys: &Keys,
@@ -82,7 +88,8 @@ fn merge(
     batch: Vec<Contents>,
     before: &HashMap<PackId, (PackKind, u64)>,
 ) -> Result<usize> {
-    let is_stale = |contents: &Contents| contents.packs.keys().any(|pack| !before.contains_key(pack));
+    let is_stale =
+        |contents: &Contents| contents.is_old || contents.packs.keys().any(|pack| !before.contains_key(pack));
     if batch.len() < SMALL_OBJECTS_MIN && !batch.iter().any(is_stale) {
         return Ok(0);
     }
@@ -163,7 +170,9 @@ fn read(backend: &dyn Backend, keys: &Keys, id: IndexId) -> Result<Option<Conten
         Err(error) if error.is_absent() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let mut contents = Contents { id, packs: BTreeMap::new(), rows: 0, contradicts_itself: false };
+    let header = bytes.first_chunk::<HEADER_LENGTH>().and_then(|header| Header::decode(header).ok());
+    let is_old = header.is_some_and(|header| header.key_epoch < keys.newest_epoch());
+    let mut contents = Contents { id, packs: BTreeMap::new(), rows: 0, contradicts_itself: false, is_old };
     let is_whole =
         seal::has_name(&bytes, &id.0) && seal::open_index(keys, &bytes, &mut |block| contents.add(block)).is_ok();
     contents.sort();

@@ -103,7 +103,14 @@ pub fn read_step<T>(
     let name = ObjectName::Gc(cycle, stage);
     let bytes = backend.get(&name, Span::All)?;
     let (purpose, object_type) = step_type(stage);
-    let step = seal::open_box(keys, purpose, object_type, &name, &bytes).and_then(|payload| decode(&payload));
+    let step = seal::open_box(keys, purpose, object_type, &name, &bytes).and_then(|payload| {
+        // Who was shut out by a rotation still knows the keys before it, and says nothing about what is deleted after it.
+        let header = bytes.first_chunk::<HEADER_LENGTH>().ok_or(Corruption::Truncated)?;
+        if Header::decode(header)?.key_epoch < keys.oldest_epoch_of_cycles() {
+            return Err(Corruption::Malformed("a step of a cycle under keys from before a rotation"));
+        }
+        decode(&payload)
+    });
     Ok((bytes, step.map_err(|problem| problem.of(name))?))
 }
 

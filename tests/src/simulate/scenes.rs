@@ -116,7 +116,7 @@ pub fn forgetter(host: &'static str, window: Window) -> Role {
 pub fn compactor() -> Role {
     Role::new("compactor", |stage: &Stage| {
         let keys = store::of(&stage.repository()?)?.keys().clone();
-        store::compact(stage.backend().as_ref(), &keys, SnapshotId([0x63; 16])).map(drop)
+        store::compact(stage.backend().as_ref(), &keys, SnapshotId([0x63; 16]), false).map(drop)
     })
 }
 

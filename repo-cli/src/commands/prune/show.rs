@@ -67,9 +67,21 @@ struct Summary {
     waiting_for: Vec<WriterShape>,
     fenced: Vec<WriterShape>,
     continued: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rekey: Option<Rekey>,
     lost_chunks: u64,
     no_room_to_move: bool,
     problems: Vec<String>,
+}
+
+/// What was sealed under keys from before a rotation, and what of it stays so.
+#[derive(Serialize)]
+struct Rekey {
+    packs: u64,
+    bytes: u64,
+    packs_left: u64,
+    bytes_left: u64,
+    snapshots_left: u64,
 }
 
 #[derive(Serialize)]
@@ -165,6 +177,9 @@ pub fn report(context: &Context, options: &PruneOptions, report: &PruneReport) -
         table(context, report)?;
     }
     held(context, report)?;
+    if options.rekey {
+        rekeyed(context, options, report)?;
+    }
     if options.dry_run {
         if !report.expired_snapshots.is_empty() {
             let count = numbers::count(report.expired_snapshots.len() as u64, "forgotten snapshot");
@@ -224,6 +239,34 @@ fn held(context: &Context, report: &PruneReport) -> Outcome {
             time::shown(nanoseconds(report.held_until_ms))
         ),
     )
+}
+
+/// How far the sealing anew came.
+fn rekeyed(context: &Context, options: &PruneOptions, report: &PruneReport) -> Outcome {
+    let output = &context.output;
+    if !report.waiting_for.is_empty() && report.packs == 0 {
+        return Ok(());
+    }
+    let packs = numbers::count(report.old_packs - report.old_packs_left, "pack");
+    let of = numbers::size(report.old_packs_bytes - report.old_packs_left_bytes);
+    match (report.old_packs, report.old_packs_left) {
+        (0, _) => output.say(1, "no pack is sealed under keys from before a rotation")?,
+        (_, left) => {
+            let verb = if options.dry_run { "would seal" } else { "sealed" };
+            output.say(1, &format!("{verb} {packs} anew under the newest keys, {of}"))?;
+            if left > 0 {
+                let left = numbers::count(left, "pack");
+                let bytes = numbers::size(report.old_packs_left_bytes);
+                output.say(1, &format!("{left} under old keys stay for the next `prune --rekey`, {bytes}"))?;
+            }
+        }
+    }
+    if report.old_snapshots == 0 {
+        return Ok(());
+    }
+    let snapshots = numbers::count(report.old_snapshots, "snapshot");
+    output
+        .say(1, &format!("{snapshots} from before: host, paths and tags stay under old keys as long as they are kept"))
 }
 
 fn outcome(context: &Context, report: &PruneReport) -> Outcome {
@@ -287,6 +330,13 @@ fn summary(options: &PruneOptions, report: &PruneReport) -> Summary {
         waiting_for: report.waiting_for.iter().map(WriterShape::from).collect(),
         fenced: report.fenced.iter().map(WriterShape::from).collect(),
         continued: report.continued,
+        rekey: options.rekey.then_some(Rekey {
+            packs: report.old_packs,
+            bytes: report.old_packs_bytes,
+            packs_left: report.old_packs_left,
+            bytes_left: report.old_packs_left_bytes,
+            snapshots_left: report.old_snapshots,
+        }),
         lost_chunks: report.lost_chunks,
         no_room_to_move: report.no_room_to_move,
         problems: report.problems.clone(),

@@ -29,12 +29,14 @@ pub struct Policy {
     pub repack_meta_only: bool,
     /// Packs of data, and of metadata, that are smaller than this are merged, used or not.
     pub repack_smaller_than_bytes: [u64; 2],
+    /// Packs that are sealed under keys from before a rotation are moved, used or not.
+    pub rekey: bool,
 }
 
 impl Policy {
     /// The same where there is no room to move anything.
     pub fn without_moving(self) -> Self {
-        Self { max_unused: Unused::Unlimited, repack_smaller_than_bytes: [0; 2], ..self }
+        Self { max_unused: Unused::Unlimited, repack_smaller_than_bytes: [0; 2], rekey: false, ..self }
     }
 }
 
@@ -97,7 +99,8 @@ pub fn choose(packs: &[PackUse], retained: &HashSet<PackId>, policy: &Policy) ->
         let merge = is_small(pack) && merges[usize::from(pack.kind == PackKind::Meta)];
         let freed = pack.stored - pack.live;
         let pays = unused > limit && pack.live <= freed.saturating_mul(WRITTEN_PER_FREED_MAX);
-        if !(merge || pays) || policy.repack_meta_only && pack.kind != PackKind::Meta {
+        let rekey = policy.rekey && pack.is_old;
+        if !(merge || pays || rekey) || policy.repack_meta_only && pack.kind != PackKind::Meta {
             continue;
         }
         if policy.max_repack_bytes.is_some_and(|most| read + pack.stored > most) {
@@ -120,11 +123,13 @@ mod tests {
 
     fn pack(number: u8, stored: u64, live: u64) -> PackUse {
         let kept_chunks = u64::from(live > 0);
-        PackUse { id: PackId([number; 32]), kind: PackKind::Data, stored, live, chunks: 1, kept_chunks, is_free: true }
+        let (id, kind) = (PackId([number; 32]), PackKind::Data);
+        PackUse { id, kind, stored, live, chunks: 1, kept_chunks, is_free: true, is_old: false }
     }
 
     fn policy(max_unused: Unused) -> Policy {
-        Policy { max_unused, max_repack_bytes: None, repack_meta_only: false, repack_smaller_than_bytes: [0; 2] }
+        let repack_smaller_than_bytes = [0; 2];
+        Policy { max_unused, max_repack_bytes: None, repack_meta_only: false, repack_smaller_than_bytes, rekey: false }
     }
 
     fn ids(numbers: &[u8]) -> Vec<PackId> {
@@ -206,6 +211,19 @@ mod tests {
         assert_eq!(choose(&small[1..], &HashSet::new(), &merging).repack, vec![]);
         let meta = Policy { repack_meta_only: true, ..policy(Unused::Bytes(0)) };
         assert_eq!(choose(&packs, &HashSet::new(), &meta).repack, vec![]);
+    }
+
+    #[test]
+    fn packs_under_old_keys_are_moved_if_that_is_asked_for_as_far_as_the_limit_allows() {
+        let old = |number, live| PackUse { is_old: true, ..pack(number, 100, live) };
+        let packs = [old(1, 100), pack(2, 100, 100), old(3, 100), old(4, 0), PackUse { is_free: false, ..old(5, 100) }];
+        let moved = |policy: Policy| choose(&packs, &HashSet::new(), &policy).repack;
+        let rekeying = Policy { rekey: true, ..policy(Unused::Unlimited) };
+        assert_eq!(moved(rekeying.clone()), ids(&[1, 3]));
+        assert_eq!(moved(Policy { max_repack_bytes: Some(199), ..rekeying.clone() }), ids(&[1]));
+        assert_eq!(moved(Policy { repack_meta_only: true, ..rekeying.clone() }), vec![]);
+        assert_eq!(moved(rekeying.without_moving()), vec![]);
+        assert_eq!(moved(policy(Unused::Unlimited)), vec![]);
     }
 
     #[test]

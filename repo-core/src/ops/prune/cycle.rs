@@ -38,7 +38,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// One run.
 pub(super) struct Pruning<'r> {
     pub(super) repository: &'r Repository,
-    options: &'r PruneOptions,
+    pub(super) options: &'r PruneOptions,
     pub(super) progress: &'r dyn Progress,
     /// The name of this run in what it writes.
     pub(super) by: SnapshotId,
@@ -111,7 +111,7 @@ impl<'r> Pruning<'r> {
             self.evaluate(cycles.newest_done() + 1)?;
             return Ok(self.report);
         }
-        let result = self.cycles();
+        let result = self.cycles().and_then(|()| self.repository.finish_rotation());
         self.keep_reserve();
         result.map(|()| self.report)
     }
@@ -122,6 +122,7 @@ impl<'r> Pruning<'r> {
                 return Err(Error::Cancelled);
             }
             self.was_moving = false;
+            self.repository.finish_rotation()?;
             let outcome = match self.step() {
                 Err(error) if self.makes_do(&error) => continue,
                 outcome => outcome?,
@@ -188,11 +189,13 @@ impl<'r> Pruning<'r> {
         let Some(mark) = mark else {
             self.remove_finished()?;
             // The last cycle's run died between its end and its tidying up: nobody else would do it.
-            if self.index_is_stale {
-                compact(self.backend(), self.keys(), self.by)?;
+            if self.index_is_stale || self.options.rekey && self.keys().has_older_epochs() {
+                compact(self.backend(), self.keys(), self.by, self.options.rekey)?;
             }
             return Ok(Outcome::Nothing);
         };
+        // After the cycles were listed: so a rotation that is not seen here finds either this mark or the name it takes.
+        self.repository.check_generations()?;
         let bytes = gc::seal_step(self.keys(), cycle, GcStage::Mark, self.by, &mark.encode())?;
         if let Put::Created = self.backend().put_new(&ObjectName::Gc(cycle, GcStage::Mark), bytes)? {
             self.own_mark = Some(cycle);
@@ -285,7 +288,12 @@ impl<'r> Pruning<'r> {
         live.add(&store, &view, held.iter().copied(), self.progress)?;
         self.report.lost_chunks = live.lost_count;
         let writers: HashSet<SnapshotId> = self.list_sessions()?.into_iter().collect();
-        let usage = Usage::measure(&view, &live, &self.retained, |pack| writers.contains(&view.packs()[pack].writer));
+        let mut usage =
+            Usage::measure(&view, &live, &self.retained, |pack| writers.contains(&view.packs()[pack].writer));
+        let old = self.find_old(&store, &view, &published)?;
+        for pack in &mut usage.packs {
+            pack.is_old = old.contains_key(&pack.id);
+        }
         let config = self.repository.config();
         let targets = [config.pack_data_bytes.into(), config.pack_meta_bytes.into()];
         let mut policy = self.options.policy(targets);
@@ -307,6 +315,7 @@ impl<'r> Pruning<'r> {
         let ends = windows.filter_map(|(_, forgotten)| forgotten.as_ref()).map(|forgotten| forgotten.purge_after_ms);
         self.report.held_until_ms = ends.max().unwrap_or(0);
         if self.options.dry_run {
+            self.tell_old(&old, &choice.unused.iter().chain(&choice.repack).copied().collect());
             self.report.expired_snapshots = expired.iter().copied().collect();
             return Ok(None);
         }
@@ -324,6 +333,7 @@ impl<'r> Pruning<'r> {
             self.report.problems.extend(moved.failed.iter().map(Error::to_string));
         }
         self.report.no_room_to_move &= !self.room.allows_moving();
+        self.tell_old(&old, &condemned);
         if condemned.is_empty() && expired.is_empty() {
             return Ok(None);
         }

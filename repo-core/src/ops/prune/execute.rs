@@ -91,7 +91,7 @@ impl Pruning<'_> {
     /// before, forget records that outlived their use. All of it only costs room if it is left.
     pub(super) fn sweep(&self, cycle: u64, resolved: &[SnapshotId]) -> Result<()> {
         let backend = self.backend();
-        compact(backend, self.keys(), self.by)?;
+        compact(backend, self.keys(), self.by, self.options.rekey)?;
         for session in resolved {
             self.remove_session(*session)?;
         }

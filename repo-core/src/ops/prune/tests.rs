@@ -13,7 +13,7 @@ use crate::id::{Doubled, GcStage, ObjectName, PackId, SnapshotId};
 use crate::ops::backup::BackupOptions;
 use crate::ops::check::CheckOptions;
 use crate::progress::Silent;
-use crate::repository::{InitOptions, Repository};
+use crate::repository::{InitOptions, Repository, RotateOptions};
 use crate::seal;
 use crate::store::{Session, SessionKind, gc};
 use crate::walk::reader::ReaderSource;
@@ -450,4 +450,129 @@ fn a_snapshot_whose_writer_did_not_come_to_its_second_copy_gets_it_before_its_se
         assert!(place.names(Prefix::Sessions).is_empty());
         place.assert_whole(if has_something_to_do { 1 } else { 2 });
     }
+}
+
+impl Place {
+    /// The keys are rotated, and the repository is opened with the new ones; the old handle comes back.
+    fn rotate(&mut self) -> Repository {
+        let (secret, _) = crate::crypto::Secret::generate_key().unwrap();
+        let options = RotateOptions::new().key(&secret, "", crate::crypto::PasswordCost::Default);
+        let rotated = self.repository.rotate_keys(&options).unwrap();
+        assert!(rotated.unfinished.is_none(), "{:?}", rotated.unfinished);
+        self.secret = secret;
+        std::mem::replace(&mut self.repository, rotated.repository)
+    }
+
+    /// The key epochs of all objects below a prefix.
+    fn epochs(&self, prefix: Prefix) -> BTreeSet<u32> {
+        let header = |name| self.backend.get(&name, crate::backend::Span::Range { offset: 0, length: 80 }).unwrap();
+        let names = self.repository.objects(prefix).unwrap().into_iter().map(|(name, _)| name);
+        names.map(|name| crate::format::header::Header::decode(&header(name)).unwrap().key_epoch).collect()
+    }
+
+    fn content(&self, snapshot: SnapshotId, name: &str) -> Vec<u8> {
+        let snapshot = self.repository.read_published(snapshot).unwrap().unwrap();
+        let mut bytes = Vec::new();
+        let mut file = self.repository.read(&snapshot, name.as_bytes()).unwrap();
+        std::io::Read::read_to_end(&mut file, &mut bytes).unwrap();
+        bytes
+    }
+}
+
+#[test]
+fn rekeying_runs_leave_nothing_under_old_keys_but_snapshots_and_change_no_content() {
+    use crate::id::PackKind;
+    let mut place = Place::new();
+    let contents = [noise(1, 3 << 20), noise(2, 3 << 20), noise(3, 1 << 20)];
+    let first = place.backup("/a", &contents[0]);
+    let second = place.backup("/a", &contents[1]);
+    place.rotate();
+    let third = place.backup("/a", &contents[2]);
+    let unlimited = PruneOptions::new().max_unused(Unused::Unlimited);
+    assert_eq!(place.prune(&unlimited).old_packs, 0, "nobody asked");
+    assert_eq!(place.epochs(Prefix::Packs(PackKind::Data)), [1, 2].into());
+
+    let planned = place.prune(&unlimited.clone().rekey().dry_run());
+    assert_eq!((planned.old_packs, planned.old_packs_left, planned.old_snapshots), (4, 0, 2));
+    let limited = place.prune(&unlimited.clone().rekey().max_repack_bytes(4 << 20));
+    assert!((1..4).contains(&limited.old_packs_left) && limited.old_packs == 4, "{limited:?}");
+    assert!(limited.repack_bytes <= 4 << 20 && limited.deleted_packs > 0);
+    place.assert_whole(3);
+    let rest = place.prune(&unlimited.clone().rekey());
+    assert_eq!((rest.old_packs, rest.old_packs_left), (limited.old_packs_left, 0));
+    for prefix in [Prefix::Packs(PackKind::Data), Prefix::Packs(PackKind::Meta), Prefix::Indexes, Prefix::Gc] {
+        assert_eq!(place.epochs(prefix), [2].into(), "{prefix:?}");
+    }
+    assert_eq!(place.epochs(Prefix::Snapshots), [1, 2].into());
+    let nothing = place.prune(&unlimited.rekey());
+    assert_eq!((nothing.old_packs, nothing.repack_packs, nothing.old_snapshots), (0, 0, 2));
+    place.assert_whole(3);
+    for (snapshot, content) in [first, second, third].into_iter().zip(&contents) {
+        assert_eq!(place.content(snapshot, "/a"), *content);
+    }
+}
+
+#[test]
+fn index_objects_under_old_keys_are_written_anew_though_no_pack_is() {
+    let mut place = Place::new();
+    let gone = place.backup("/a", &noise(1, 1 << 20));
+    place.rotate();
+    let names = place.names(Prefix::Indexes);
+    place.prune(&PruneOptions::new());
+    assert_eq!(place.names(Prefix::Indexes), names);
+    // Metadata only: the pack of data stays, and with it what the index says of it.
+    place.prune(&PruneOptions { repack_meta_only: true, ..PruneOptions::new().rekey() });
+    assert_eq!(place.epochs(Prefix::Indexes), [2].into());
+    assert_eq!(place.epochs(Prefix::Packs(crate::id::PackKind::Data)), [1].into());
+    assert_eq!(place.content(gone, "/a"), noise(1, 1 << 20));
+    place.assert_whole(1);
+}
+
+/// Who was shut out and can still write to the place says nothing about what is deleted.
+#[test]
+fn steps_of_a_cycle_under_keys_from_before_a_rotation_count_for_nothing() {
+    use crate::store::gc::{self, Condemned};
+    let mut place = Place::new();
+    place.backup("/a", &noise(1, 1 << 20));
+    let old = place.rotate();
+    let inner = &place.repository.inner;
+    assert_eq!(gc::condemned(place.backend.as_ref(), &inner.keys).unwrap(), Condemned::Nothing);
+    let cycles = gc::Cycles::list(place.backend.as_ref()).unwrap();
+    assert_eq!((cycles.newest_done(), cycles.open()), (1, None), "the rotation's own");
+    let forged = crate::format::gc::Done {
+        cycle: 2,
+        plan_digest: [0; 32],
+        freed_bytes: 0,
+        retained: Vec::new(),
+        extensions: Vec::new(),
+    };
+    let bytes = gc::seal_step(&old.inner.keys, 2, GcStage::Done, SnapshotId([7; 16]), &forged.encode()).unwrap();
+    let name = ObjectName::Gc(2, GcStage::Done);
+    place.backend.put_new(&name, bytes).unwrap();
+    assert_eq!(gc::condemned(place.backend.as_ref(), &inner.keys).unwrap(), Condemned::Everything);
+    assert!(matches!(place.repository.prune(&all(), &Silent), Err(Error::Corrupt { object, .. }) if object == name));
+    place.backend.remove(&name).unwrap();
+    place.prune(&all());
+}
+
+/// A cycle that is open is ended, under whatever keys it was begun; only then do the old ones count no more.
+#[test]
+fn a_cycle_that_is_open_when_the_keys_are_rotated_is_continued_under_the_new_ones() {
+    let mut place = Place::new();
+    let first = place.backup("/a", &noise(1, 1 << 20));
+    place.backup("/b", &noise(2, 1 << 20));
+    place.forget(first, 0);
+    let inner = place.repository.inner.clone();
+    let session = Session::register(&inner.backend, &inner.keys, SessionKind::Backup, "test").unwrap();
+    assert_eq!(place.prune(&all()).waiting_for.len(), 1);
+    place.rotate();
+    assert_eq!(place.repository.inner.keys.oldest_epoch_of_cycles(), 1);
+    assert_eq!(place.epochs(Prefix::Gc), [1].into(), "it is not the rotation's to end");
+    session.give_up().unwrap();
+    let report = place.prune(&all());
+    assert!(report.continued && report.deleted_packs > 0, "{report:?}");
+    assert_eq!(place.epochs(Prefix::Gc), [2].into());
+    let reopened = Repository::open(place.backend.clone(), &place.secret).unwrap();
+    assert_eq!(reopened.inner.keys.oldest_epoch_of_cycles(), 2);
+    place.assert_whole(1);
 }

@@ -123,6 +123,8 @@ pub struct PackUse {
     pub kept_chunks: u64,
     /// Whether it may be condemned: all that it holds is known, and no writer is at work that made it.
     pub is_free: bool,
+    /// Whether it is sealed under keys from before a rotation, and that was asked for.
+    pub is_old: bool,
 }
 
 /// How every pack is used, and which place of each live chunk counts.
@@ -153,6 +155,7 @@ impl Usage {
                     chunks: 0,
                     kept_chunks: 0,
                     is_free: !view.report().half_known.contains(&row.id) && !is_busy(number),
+                    is_old: false,
                 })
                 .collect(),
             live_raw: vec![0; view.frames().len()],

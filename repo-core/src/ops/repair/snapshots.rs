@@ -181,6 +181,7 @@ impl Run<'_> {
         (repaired.losses, repaired.loss_count) = (found.named, found.count);
         let (root, sealing) = self.rebuild(&session, &store, &view, survey, snapshot)?;
         let tree = sealing.finish(root, &view)?;
+        self.repository.check_generations()?;
         let record = session.publish(&tree, self.record(snapshot))?;
         repaired.replacement = Some(record.id);
         if self.options.forget {

@@ -11,7 +11,7 @@ const ELSEWHERE: u64 = 99;
 
 impl Place {
     fn compact(&self) -> usize {
-        compact(&self.backend, &self.keys, WRITER).unwrap()
+        compact(&self.backend, &self.keys, WRITER, false).unwrap()
     }
 
     /// What all index objects say of this pack.
@@ -135,7 +135,7 @@ fn an_object_that_contradicts_itself_or_is_damaged_is_left_to_repair() {
     let mut damaged = bytes.to_vec();
     damaged[200] ^= 1;
     other.put_new(&ObjectName::Index(id), damaged.into()).unwrap();
-    assert_eq!(compact(&other, &testing::keys(), WRITER).unwrap(), 0);
+    assert_eq!(compact(&other, &testing::keys(), WRITER, false).unwrap(), 0);
     place.index(block);
     assert_eq!(place.compact(), 1);
     assert!(place.said_of(&pack).iter().all(|(row, _)| *row == pack.row));
