@@ -10,6 +10,7 @@ use repo_core::{
 
 use crate::args::Global;
 use crate::exit::{Failure, Outcome};
+use crate::memory::Memory;
 use crate::names;
 use crate::output::Output;
 use crate::secrets::{self, NewSecret};
@@ -19,6 +20,8 @@ use crate::secrets::{self, NewSecret};
 pub struct Context {
     pub global: Global,
     pub output: Output,
+    /// What is remembered from one command to the next.
+    pub memory: Memory,
 }
 
 /// A repository that was just made.
@@ -31,7 +34,7 @@ pub struct Made {
 impl Context {
     /// Nothing is read yet.
     pub fn new(global: Global, output: Output) -> Self {
-        Self { global, output }
+        Self { memory: Memory::new(&global), global, output }
     }
 
     /// The directory that the command line or the environment names.
@@ -88,7 +91,9 @@ impl Context {
         let mut options = OpenOptions::default();
         options.key_hint = hint;
         let open = |secret: &_| Repository::open_with(Arc::clone(&backend), secret, &options);
-        Ok(self.threaded(secrets::open(sources, open)?))
+        let repository = self.threaded(secrets::open(sources, open)?);
+        self.memory.compare(&self.output, place, &repository)?;
+        Ok(repository)
     }
 
     /// Opens it, and says so on a terminal.
@@ -113,6 +118,7 @@ impl Context {
             options.level = level;
         }
         let repository = Repository::init(backend, &made.secret, &options)?;
+        self.memory.made(&self.output, &self.place()?, &repository)?;
         Ok(Made { repository: self.threaded(repository), key_file: made.keep() })
     }
 

@@ -7,6 +7,7 @@ use clap::builder::styling::{AnsiColor, Style};
 use repo_core::{BackendErrorKind, Corruption, Error, ObjectName};
 use serde::Serialize;
 
+use crate::memory;
 use crate::names;
 use crate::output::Output;
 
@@ -207,6 +208,9 @@ fn describe_error(error: &Error) -> (Code, String, Option<String>) {
             Code::Alarm,
             "nothing was deleted: bring the storage back to what it was, or, if they are gone for good, use --accept-lost-snapshots",
         ),
+        Error::Rollback { compared_ms, .. } => {
+            return (Code::Alarm, error.to_string(), Some(memory::hint(*compared_ms)));
+        }
         Error::NoSnapshot { .. } => (Code::Failed, "`icecore snapshots` shows what there is"),
         Error::AmbiguousSnapshot { .. } => {
             (Code::Failed, "write more digits of the id; `icecore snapshots` shows them")

@@ -10,6 +10,7 @@ mod open;
 mod options;
 mod parameters;
 mod republish;
+mod rollback;
 mod snapshots;
 mod witness;
 
@@ -18,6 +19,7 @@ pub(crate) use witness::Witness;
 
 pub use describe::{ChunkDescription, FrameDescription, IndexDescription, IndexedPack, PackDescription};
 pub use mend::Mended;
+pub use rollback::Sighting;
 
 pub(crate) use snapshots::Published;
 
