@@ -107,6 +107,11 @@ pub struct Global {
     #[arg(long, global = true)]
     pub accept_rollback: bool,
 
+    /// Only add: refuse every command that removes, replaces or forgets; where the store lets this machine do no more anyway
+    #[arg(long, global = true, env = "ICECORE_APPEND_ONLY", hide_env_values = true,
+          value_parser = clap::builder::FalseyValueParser::new())]
+    pub append_only: bool,
+
     #[command(flatten)]
     pub accepted: Accepted,
 }

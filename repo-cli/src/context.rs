@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::{env, fs};
 
 use repo_core::{
-    Backend, BackendErrorKind, Error, InitOptions, Limited, Local, ObjectName, OpenOptions, Repository, Span,
+    AppendOnly, Backend, BackendErrorKind, Error, InitOptions, Limited, Local, ObjectName, OpenOptions, Repository,
+    Span,
 };
 
 use crate::args::Global;
@@ -50,7 +51,10 @@ impl Context {
 
     /// A directory as a backend, as fast as the command line allows.
     pub fn backend_at(&self, place: &Path) -> Arc<dyn Backend> {
-        let place: Arc<dyn Backend> = Arc::new(Local::new(place));
+        let mut place: Arc<dyn Backend> = Arc::new(Local::new(place));
+        if self.global.append_only {
+            place = Arc::new(AppendOnly::new(place));
+        }
         let rate = |kib: Option<u32>| u64::from(kib.unwrap_or(0)) << 10;
         let (put, get) = (rate(self.global.limit_upload), rate(self.global.limit_download));
         match (put, get) {
@@ -107,6 +111,12 @@ impl Context {
 
     /// Makes a repository.
     pub fn init(&self, new: &NewSecret, mut options: InitOptions) -> Outcome<Made> {
+        if self.global.append_only {
+            return Err(Failure::with_hint(
+                "a repository is not made with --append-only",
+                "make it where its maintenance is done, without --append-only or ICECORE_APPEND_ONLY",
+            ));
+        }
         let backend = self.backend()?;
         // Before a new password is thought of.
         if backend.get(&ObjectName::Format, Span::All).is_ok() {

@@ -191,6 +191,11 @@ fn describe_error(error: &Error) -> (Code, String, Option<String>) {
         Error::Corrupt { object: ObjectName::Format | ObjectName::Keyring(_) | ObjectName::Config(_), .. } => {
             (Code::Failed, "a second copy lies under r/ in the repository")
         }
+        Error::Corrupt { object: ObjectName::Gc(..), problem: Corruption::Malformed(_) } => (
+            Code::Failed,
+            "nothing was deleted. No prune writes this: whoever did has the keys, and may write where only maintenance should. \
+             Remove the object while no prune runs, and prune again",
+        ),
         Error::Corrupt { .. } | Error::ChunkLost { .. } => {
             (Code::Failed, "`icecore check --read-data` names everything that is damaged and which snapshots need it")
         }

@@ -123,7 +123,8 @@ mod world;
 
 pub use bytes::Bytes;
 
-pub use backend::{Backend, Capabilities, Limited, Listed, Local, Memory, Prefix, Put, Removal, Span};
+pub use backend::policy;
+pub use backend::{AppendOnly, Backend, Capabilities, Limited, Listed, Local, Memory, Prefix, Put, Removal, Span};
 pub use crypto::{PasswordCost, Secret};
 pub use error::{BackendError, BackendErrorKind, Corruption, Error, Result, RollbackSign};
 pub use format::client_state::ClientState;
