@@ -95,6 +95,23 @@ pub struct Global {
     #[arg(long, global = true, group = "secret")]
     pub insecure_no_password: bool,
 
+    /// Where to remember what this machine knows of repositories [default: $XDG_STATE_HOME/icecore, ~/.local/state/icecore]
+    #[arg(long, value_name = "DIRECTORY", global = true, env = "ICECORE_STATE_DIR", hide_env_values = true)]
+    pub state_dir: Option<PathBuf>,
+
+    /// Compare the repository with nothing that is remembered of it, and remember nothing: for a look at an older copy
+    #[arg(long, global = true, conflicts_with = "accept_rollback")]
+    pub no_state: bool,
+
+    /// The repository is right as it is, though it is older than what is remembered, or another one: remember it so
+    #[arg(long, global = true)]
+    pub accept_rollback: bool,
+
+    /// Only add: refuse every command that removes, replaces or forgets; where the store lets this machine do no more anyway
+    #[arg(long, global = true, env = "ICECORE_APPEND_ONLY", hide_env_values = true,
+          value_parser = clap::builder::FalseyValueParser::new())]
+    pub append_only: bool,
+
     #[command(flatten)]
     pub accepted: Accepted,
 }
@@ -150,7 +167,7 @@ macro_rules! with_exit_codes {
             "  3    incomplete: something could not be read, restored or removed\n",
             "  10   there is no repository\n",
             "  12   wrong password or key\n",
-            "  13   alarm: snapshots are gone that nobody forgot\n",
+            "  13   alarm: snapshots are gone that nobody forgot, or the repository is older than it was\n",
             "  130  interrupted"
         )
     };

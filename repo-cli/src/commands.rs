@@ -23,10 +23,18 @@ pub mod version;
 
 use crate::args::Command;
 use crate::context::Context;
-use crate::exit::Outcome;
+use crate::exit::{Failure, Outcome};
 
 /// Runs the verb.
 pub fn run(command: Command, context: &Context) -> Outcome {
+    if context.global.append_only
+        && let Some(name) = maintenance(&command)
+    {
+        return Err(Failure::with_hint(
+            format!("{name} does more than add to the repository, and --append-only is given"),
+            "run it where the maintenance of the repository is done, without --append-only or ICECORE_APPEND_ONLY",
+        ));
+    }
     match command {
         Command::Init(command) => command.run(context),
         Command::Backup(command) => command.run(context),
@@ -49,5 +57,32 @@ pub fn run(command: Command, context: &Context) -> Outcome {
         Command::Dump(command) => command.run(context),
         Command::Key(command) => command.run(context),
         Command::Version(command) => command.run(context),
+    }
+}
+
+/// The name of a verb that removes, replaces, or writes what only maintenance may; `None`: it reads, or adds.
+fn maintenance(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Init(_) => Some("init"),
+        Command::Forget(_) => Some("forget"),
+        Command::Tag(_) => Some("tag"),
+        Command::Prune(_) => Some("prune"),
+        Command::Mirror(_) => Some("mirror"),
+        Command::CrossCheck(_) => Some("cross-check"),
+        Command::Repair(_) => Some("repair"),
+        Command::Key(command) => command.maintenance(),
+        Command::Backup(_)
+        | Command::Snapshots(_)
+        | Command::Undelete(_)
+        | Command::Ls(_)
+        | Command::Diff(_)
+        | Command::Find(_)
+        | Command::Restore(_)
+        | Command::Check(_)
+        | Command::Copy(_)
+        | Command::Cat(_)
+        | Command::List(_)
+        | Command::Dump(_)
+        | Command::Version(_) => None,
     }
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::{env, fs};
 
 use repo_core::{
-    Backend, BackendErrorKind, Error, InitOptions, Limited, Local, ObjectName, OpenOptions, Repository, Secret, Span,
+    AppendOnly, Backend, BackendErrorKind, Error, InitOptions, Limited, Local, ObjectName, OpenOptions, Repository,
+    Secret, Span,
 };
 
 use crate::args::Global;
 use crate::exit::{Failure, Outcome};
+use crate::memory::Memory;
 use crate::names;
 use crate::output::Output;
 use crate::secrets::{self, NewSecret};
@@ -19,6 +21,8 @@ use crate::secrets::{self, NewSecret};
 pub struct Context {
     pub global: Global,
     pub output: Output,
+    /// What is remembered from one command to the next.
+    pub memory: Memory,
 }
 
 /// A repository that was just made.
@@ -31,7 +35,7 @@ pub struct Made {
 impl Context {
     /// Nothing is read yet.
     pub fn new(global: Global, output: Output) -> Self {
-        Self { global, output }
+        Self { memory: Memory::new(&global), global, output }
     }
 
     /// The directory that the command line or the environment names.
@@ -47,7 +51,10 @@ impl Context {
 
     /// A directory as a backend, as fast as the command line allows.
     pub fn backend_at(&self, place: &Path) -> Arc<dyn Backend> {
-        let place: Arc<dyn Backend> = Arc::new(Local::new(place));
+        let mut place: Arc<dyn Backend> = Arc::new(Local::new(place));
+        if self.global.append_only {
+            place = Arc::new(AppendOnly::new(place));
+        }
         let rate = |kib: Option<u32>| u64::from(kib.unwrap_or(0)) << 10;
         let (put, get) = (rate(self.global.limit_upload), rate(self.global.limit_download));
         match (put, get) {
@@ -107,7 +114,9 @@ impl Context {
             Ok((repository, secret.clone()))
         };
         let (repository, secret) = secrets::open(sources, open)?;
-        Ok((self.threaded(repository), secret))
+        let repository = self.threaded(repository);
+        self.memory.compare(&self.output, place, &repository)?;
+        Ok((repository, secret))
     }
 
     /// Opens it, and says so on a terminal.
@@ -121,6 +130,12 @@ impl Context {
 
     /// Makes a repository.
     pub fn init(&self, new: &NewSecret, mut options: InitOptions) -> Outcome<Made> {
+        if self.global.append_only {
+            return Err(Failure::with_hint(
+                "a repository is not made with --append-only",
+                "make it where its maintenance is done, without --append-only or ICECORE_APPEND_ONLY",
+            ));
+        }
         let backend = self.backend()?;
         // Before a new password is thought of.
         if backend.get(&ObjectName::Format, Span::All).is_ok() {
@@ -132,6 +147,7 @@ impl Context {
             options.level = level;
         }
         let repository = Repository::init(backend, &made.secret, &options)?;
+        self.memory.made(&self.output, &self.place()?, &repository)?;
         Ok(Made { repository: self.threaded(repository), key_file: made.keep() })
     }
 

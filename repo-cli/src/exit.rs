@@ -7,6 +7,7 @@ use clap::builder::styling::{AnsiColor, Style};
 use repo_core::{BackendErrorKind, Corruption, Error, ObjectName};
 use serde::Serialize;
 
+use crate::memory;
 use crate::names;
 use crate::output::Output;
 
@@ -190,6 +191,11 @@ fn describe_error(error: &Error) -> (Code, String, Option<String>) {
         Error::Corrupt { object: ObjectName::Format | ObjectName::Keyring(_) | ObjectName::Config(_), .. } => {
             (Code::Failed, "a second copy lies under r/ in the repository")
         }
+        Error::Corrupt { object: ObjectName::Gc(..), problem: Corruption::Malformed(_) } => (
+            Code::Failed,
+            "nothing was deleted. No prune writes this: whoever did has the keys, and may write where only maintenance should. \
+             Remove the object while no prune runs, and prune again",
+        ),
         Error::Corrupt { .. } | Error::ChunkLost { .. } => {
             (Code::Failed, "`icecore check --read-data` names everything that is damaged and which snapshots need it")
         }
@@ -207,6 +213,9 @@ fn describe_error(error: &Error) -> (Code, String, Option<String>) {
             Code::Alarm,
             "nothing was deleted: bring the storage back to what it was, or, if they are gone for good, use --accept-lost-snapshots",
         ),
+        Error::Rollback { compared_ms, .. } => {
+            return (Code::Alarm, error.to_string(), Some(memory::hint(*compared_ms)));
+        }
         Error::NoSnapshot { .. } => (Code::Failed, "`icecore snapshots` shows what there is"),
         Error::AmbiguousSnapshot { .. } => {
             (Code::Failed, "write more digits of the id; `icecore snapshots` shows them")

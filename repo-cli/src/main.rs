@@ -10,6 +10,7 @@ mod exit;
 mod grouping;
 mod interrupt;
 mod json;
+mod memory;
 mod names;
 mod numbers;
 mod others;

@@ -12,20 +12,35 @@ use repo_core::system::{create_private_directories, create_private_file};
 /// Far more than any of these files has: a foreign one is not read into memory whole.
 const FILE_BYTES_MAX: u64 = 1 << 30;
 
-/// The directory of one repository's memories.
+/// A directory of memories.
 #[derive(Debug)]
 pub struct State {
     directory: PathBuf,
 }
 
 impl State {
-    /// Below `given`, else below `$XDG_STATE_HOME/icecore` or `~/.local/state/icecore`. `None`: no place is known.
+    /// Of one repository: below `given`, else below `$XDG_STATE_HOME/icecore` or `~/.local/state/icecore`. `None`: no place is
+    /// known.
     pub fn of(given: Option<&Path>, repository: RepositoryId) -> Option<Self> {
-        let root = match given {
-            Some(directory) => directory.to_owned(),
-            None => home()?.join("icecore"),
+        Some(Self { directory: root(given)?.join(repository.to_string()) })
+    }
+
+    /// Of the places where repositories were met.
+    pub fn of_places(given: Option<&Path>) -> Option<Self> {
+        Some(Self { directory: root(given)?.join("places") })
+    }
+
+    /// Nobody else who asks for the same writes until what is returned is dropped.
+    pub fn hold(&self, name: &str) -> io::Result<File> {
+        create_private_directories(&self.directory)?;
+        let path = self.path(&format!("{name}.lock"));
+        let file = match create_private_file(&path) {
+            // Opened for writing, since some network file systems lock nothing else exclusively.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => File::options().write(true).open(&path)?,
+            made => made?,
         };
-        Some(Self { directory: root.join(repository.to_string()) })
+        file.lock()?;
+        Ok(file)
     }
 
     /// Where a memory lies.
@@ -57,12 +72,21 @@ impl State {
         let written = create_private_file(&fresh).and_then(|mut file| {
             file.write_all(bytes)?;
             file.sync_all()?;
-            fs::rename(&fresh, self.path(name))
+            fs::rename(&fresh, self.path(name))?;
+            // Without it a power failure could bring the old one back, which knows less.
+            File::open(&self.directory)?.sync_all()
         });
         if written.is_err() {
             fs::remove_file(&fresh).ok();
         }
         written
+    }
+}
+
+fn root(given: Option<&Path>) -> Option<PathBuf> {
+    match given {
+        Some(directory) => Some(directory.to_owned()),
+        None => Some(home()?.join("icecore")),
     }
 }
 

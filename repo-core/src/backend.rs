@@ -11,10 +11,13 @@ use bytes::Bytes;
 use crate::error::BackendError;
 use crate::id::{ObjectName, PackKind};
 
+mod append_only;
 mod limit;
 mod local;
 mod memory;
+pub mod policy;
 
+pub use append_only::AppendOnly;
 pub use limit::Limited;
 pub use local::Local;
 pub use memory::Memory;

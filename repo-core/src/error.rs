@@ -1,9 +1,10 @@
 //! Every way in which the library says no: facts, not advice. Sentences are in `Display`; what to do is the CLI's business.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use crate::id::{ChunkId, ObjectName, SnapshotId};
+use crate::id::{ChunkId, ObjectName, RepositoryId, SnapshotId};
 
 /// The library's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -139,6 +140,16 @@ pub enum Error {
         /// One of them.
         first: SnapshotId,
     },
+    /// The repository is older than this client knows it, or another one. Nothing was read from it or written to it.
+    #[error("{place} is not as it was: {}", joined(signs))]
+    Rollback {
+        /// Where it is.
+        place: String,
+        /// Everything that shows it, one at least.
+        signs: Vec<RollbackSign>,
+        /// When it was last found to be as new as it was known, in milliseconds since 1970 UTC.
+        compared_ms: Option<u64>,
+    },
     /// The place is a mirror, which takes nothing but from its source; nothing was written.
     #[error("{place} is a mirror of another place and takes nothing but from there")]
     Mirror {
@@ -168,6 +179,88 @@ pub enum Error {
     /// An assumption of this library does not hold: please report it. Nothing was published.
     #[error("internal error: {0}")]
     Bug(String),
+}
+
+/// What shows that a repository went back, or is another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RollbackSign {
+    /// The last snapshot that was made from here is gone, and nobody forgot it.
+    SnapshotGone {
+        /// That one.
+        snapshot: SnapshotId,
+    },
+    /// Under its name there is something else.
+    SnapshotReplaced {
+        /// That one.
+        snapshot: SnapshotId,
+    },
+    /// The newest keyring is older than one that was seen: a secret that was removed since may open it.
+    KeyringOlder {
+        /// The generation that was seen.
+        known: u64,
+        /// The one that is there.
+        found: u64,
+    },
+    /// A keyring of the same generation is another one.
+    KeyringReplaced {
+        /// Its generation.
+        generation: u64,
+    },
+    /// The newest parameters are older than what was seen.
+    ConfigOlder {
+        /// The generation that was seen.
+        known: u64,
+        /// The one that is there.
+        found: u64,
+    },
+    /// Parameters of the same generation are others.
+    ConfigReplaced {
+        /// Their generation.
+        generation: u64,
+    },
+    /// At this place was another repository, which its owner made or accepted.
+    AnotherRepository {
+        /// The one that was.
+        known: RepositoryId,
+        /// The one that is; `None`: none.
+        found: Option<RepositoryId>,
+    },
+}
+
+impl fmt::Display for RollbackSign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SnapshotGone { snapshot } => {
+                write!(f, "snapshot {}, made from here, is gone and nobody forgot it", snapshot.short())
+            }
+            Self::SnapshotReplaced { snapshot } => {
+                write!(f, "snapshot {} is not the one that was made from here", snapshot.short())
+            }
+            Self::KeyringOlder { known, found } => {
+                write!(f, "its keys are those of generation {found}, and {known} was seen")
+            }
+            Self::KeyringReplaced { generation } => write!(f, "the keys of generation {generation} are others"),
+            Self::ConfigOlder { known, found } => {
+                write!(f, "its parameters are those of generation {found}, and {known} was seen")
+            }
+            Self::ConfigReplaced { generation } => write!(f, "the parameters of generation {generation} are others"),
+            Self::AnotherRepository { known, found: Some(found) } => {
+                write!(f, "repository {} was there, and now it is {}", first_digits(known), first_digits(found))
+            }
+            Self::AnotherRepository { known, found: None } => {
+                write!(f, "repository {} was there, and now there is none", first_digits(known))
+            }
+        }
+    }
+}
+
+fn first_digits(repository: &RepositoryId) -> String {
+    repository.to_string()[..10].to_owned()
+}
+
+fn joined(signs: &[RollbackSign]) -> String {
+    signs.iter().map(RollbackSign::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// What is wrong with an object's bytes.

@@ -1,6 +1,7 @@
 //! docs/format.md in code: structs to bytes and back. No I/O, no keys, no time.
 //! Every decoder is bounded by its input (invariant 8) and accepts one spelling of each value only.
 
+pub mod client_state;
 pub mod config;
 mod cursor;
 pub mod gc;
@@ -8,6 +9,7 @@ pub mod header;
 pub mod index;
 pub mod key_slot;
 pub mod keyring;
+pub mod known_place;
 pub mod list;
 pub mod marker;
 pub mod mirror;

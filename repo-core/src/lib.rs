@@ -123,10 +123,13 @@ mod world;
 
 pub use bytes::Bytes;
 
-pub use backend::{Backend, Capabilities, Limited, Listed, Local, Memory, Prefix, Put, Removal, Span};
+pub use backend::policy;
+pub use backend::{AppendOnly, Backend, Capabilities, Limited, Listed, Local, Memory, Prefix, Put, Removal, Span};
 pub use crypto::{PasswordCost, Secret};
-pub use error::{BackendError, BackendErrorKind, Corruption, Error, Result};
+pub use error::{BackendError, BackendErrorKind, Corruption, Error, Result, RollbackSign};
+pub use format::client_state::ClientState;
 pub use format::config::{ChunkerParameters, Config, FrameParameters};
+pub use format::known_place::KnownPlace;
 pub use format::snapshot::{LineageRecord, Root, SnapshotRecord, Summary};
 pub use format::tree::{Content, Extent, ExtentKind, Metadata, Node, NodeKind, Subtree, Timestamp, Xattrs};
 pub use id::{
@@ -159,7 +162,8 @@ pub use ops::tag::{ForgottenSnapshot, TagOptions, TagReport};
 pub use progress::{Action, Event, Progress, Silent};
 pub use repository::{
     ChunkDescription, FrameDescription, IndexDescription, IndexedPack, InitOptions, KeyInfo, KeyKind, Mended,
-    OpenOptions, PackDescription, Repository, RotateOptions, Rotated, Selector, Snapshot, SnapshotFilter, SnapshotList,
+    OpenOptions, PackDescription, Repository, RotateOptions, Rotated, Selector, Sighting, Snapshot, SnapshotFilter,
+    SnapshotList,
 };
 pub use store::IndexRepair;
 pub use walk::filter::{BadPattern, Patterns};

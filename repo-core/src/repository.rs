@@ -10,6 +10,7 @@ mod open;
 mod options;
 mod parameters;
 mod republish;
+mod rollback;
 mod rotate;
 mod snapshots;
 mod witness;
@@ -19,6 +20,7 @@ pub(crate) use witness::Witness;
 
 pub use describe::{ChunkDescription, FrameDescription, IndexDescription, IndexedPack, PackDescription};
 pub use mend::Mended;
+pub use rollback::Sighting;
 pub use rotate::{RotateOptions, Rotated};
 
 pub(crate) use snapshots::Published;

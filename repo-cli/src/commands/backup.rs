@@ -194,6 +194,9 @@ impl Backup {
         let report = result.map_err(|error| {
             Failure::from_verb(error, "no snapshot was made; what was stored is kept, and the next backup uses it")
         })?;
+        if let Some(snapshot) = &report.snapshot {
+            context.memory.remember(&context.output, &repository, snapshot);
+        }
         self.print(context, &reporter, &report)?;
         match report.summary.problems {
             0 => Ok(()),
@@ -207,6 +210,8 @@ impl Backup {
     fn open(&self, context: &Context) -> Outcome<Repository> {
         match context.open_aloud() {
             Err(Failure::Core(Error::NoRepository { .. })) if self.init && !self.dry_run => {
+                // A place that lost its repository is most often a disk that is not mounted.
+                context.memory.refuse_vanished(&context.output, &context.place()?)?;
                 let made = context.init(&self.new, InitOptions::new().label(init::default_label()))?;
                 init::tell(context, &made)?;
                 Ok(made.repository)

@@ -4,7 +4,6 @@ mod advice;
 mod print;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -53,10 +52,6 @@ pub struct Check {
     /// Read packs for so long (45s, 10m, 1h30m), those first that were not read for the longest time; as --level packs if none is given
     #[arg(long, value_name = "TIME", value_parser = numbers::parse_duration)]
     time_budget: Option<Duration>,
-
-    /// Where to remember what was read when
-    #[arg(long, value_name = "DIRECTORY", env = "ICECORE_STATE_DIR", hide_env_values = true)]
-    state_dir: Option<PathBuf>,
 
     /// Accepted for restic's scripts: a repository in a directory has no cache
     #[arg(long, hide_short_help = true)]
@@ -164,9 +159,14 @@ impl Check {
 
     /// What was verified before, and where that is kept. What cannot be read begins anew.
     fn recall(&self, context: &Context, repository: &Repository) -> Outcome<(VerifiedPacks, Option<State>)> {
-        let Some(state) = State::of(self.state_dir.as_deref(), repository.id()) else {
+        let global = &context.global;
+        let state = State::of(global.state_dir.as_deref(), repository.id()).filter(|_| !global.no_state);
+        let Some(state) = state else {
             if self.time_budget.is_some() {
-                note(context, "without a home directory or --state-dir nobody remembers what was read")?;
+                note(
+                    context,
+                    "without a home directory or --state-dir, or with --no-state, nobody remembers what was read",
+                )?;
             }
             return Ok((VerifiedPacks::new(), None));
         };

@@ -1,7 +1,7 @@
 //! `icecore init`
 
 use clap::Args;
-use repo_core::{InitOptions, system};
+use repo_core::{InitOptions, policy, system};
 use serde::Serialize;
 
 use crate::args::with_exit_codes;
@@ -47,6 +47,30 @@ struct Initialized {
     message_type: &'static str,
     id: String,
     repository: String,
+    append_only: Policy,
+}
+
+/// What a store would have to allow clients so that they can only add.
+#[derive(Serialize)]
+struct Policy {
+    /// Whether the place holds clients to it.
+    enforced: bool,
+    clients_put: Vec<&'static str>,
+    maintenance_puts: Vec<&'static str>,
+    clients_remove: Vec<&'static str>,
+}
+
+impl Policy {
+    fn of_a_directory() -> Self {
+        let of =
+            |writer| policy::RULES.iter().filter(move |rule| rule.writer == writer).map(|rule| rule.prefix).collect();
+        Self {
+            enforced: false,
+            clients_put: of(policy::Writer::Client),
+            maintenance_puts: of(policy::Writer::Maintenance),
+            clients_remove: Vec::new(),
+        }
+    }
 }
 
 impl Init {
@@ -82,7 +106,8 @@ pub fn tell(context: &Context, made: &Made) -> Outcome {
     let id = made.repository.id().to_string();
     if output.is_json() {
         let repository = place.to_string_lossy().into_owned();
-        return output.json(&Initialized { message_type: "initialized", id, repository });
+        let append_only = Policy::of_a_directory();
+        return output.json(&Initialized { message_type: "initialized", id, repository, append_only });
     }
     output.line(&format!("created repository {} at {}", &id[..10], names::path(&place)))?;
     let secret = match &made.key_file {
@@ -93,5 +118,12 @@ pub fn tell(context: &Context, made: &Made) -> Outcome {
     output.say(1, &format!("Whoever loses {secret} loses every backup in it: nothing else opens the repository,"))?;
     output.say(1, "unless a recovery kit was printed. Do that now, and keep the paper apart from this machine:")?;
     output.say(1, "")?;
-    output.say(1, &format!("  icecore -r {} key export", names::for_shell(&place)))
+    output.say(1, &format!("  icecore -r {} key export", names::for_shell(&place)))?;
+    output.say(1, "")?;
+    let policy = Policy::of_a_directory();
+    output.say(1, "A directory holds nobody to only adding: who can write here can destroy every backup. In front of a store that")?;
+    output.say(1, "can tell clients apart, let those that back up read and list everything, put new objects under")?;
+    output.say(1, &format!("  {}", policy.clients_put.join("  ")))?;
+    output.say(1, "and remove or replace nothing; and leave to maintenance (forget, prune, repair, keys)")?;
+    output.say(1, &format!("  {}", policy.maintenance_puts.join("  ")))
 }

@@ -126,6 +126,17 @@ impl From<&KeyInfo> for Shape {
 }
 
 impl Key {
+    /// The name of a verb that changes key slots.
+    pub fn maintenance(&self) -> Option<&'static str> {
+        match self.verb {
+            Verb::Add(_) => Some("key add"),
+            Verb::Remove { .. } => Some("key remove"),
+            Verb::Passwd(_) => Some("key passwd"),
+            Verb::Rotate(_) => Some("key rotate"),
+            Verb::List | Verb::Export { .. } => None,
+        }
+    }
+
     pub fn run(self, context: &Context) -> Outcome {
         match self.verb {
             Verb::List => list(context),

@@ -108,7 +108,7 @@ impl<'r> Pruning<'r> {
             let cycles = Cycles::list(self.backend())?;
             self.report.continued = cycles.open().is_some();
             self.retained = gc::retained(self.backend(), self.keys(), &cycles)?.into_iter().collect();
-            self.evaluate(cycles.newest_done() + 1)?;
+            self.evaluate(next(&cycles)?)?;
             return Ok(self.report);
         }
         let result = self.cycles().and_then(|()| self.repository.finish_rotation());
@@ -181,7 +181,7 @@ impl<'r> Pruning<'r> {
             }
             return self.finish(cycle, &cycles);
         }
-        let cycle = cycles.newest_done() + 1;
+        let cycle = next(&cycles)?;
         let mark = match self.check_roots(&cycles).and_then(|()| self.evaluate(cycle)) {
             Err(error) if self.is_overtaken(&error, &cycles)? => return Ok(Outcome::Again),
             mark => mark?,
@@ -427,7 +427,7 @@ impl<'r> Pruning<'r> {
             Err(Error::Backend(error)) if error.is_absent() => return Ok(Outcome::Again),
             Err(error) => return Err(error),
         };
-        let pending = match self.pending(cycle) {
+        let (pending, is_own) = match self.pending(cycle) {
             // The cycle ended since, and even the one after it.
             Err(Error::Backend(error)) if error.is_absent() => return Ok(Outcome::Again),
             pending => pending?,
@@ -436,6 +436,9 @@ impl<'r> Pruning<'r> {
         if !mutant!("pending writers are not waited for") {
             for session in &pending.sessions {
                 self.resolve(*session, cycle)?;
+            }
+            if !is_own {
+                self.resolve_left_out(cycle, &pending)?;
             }
         }
         if !self.report.waiting_for.is_empty() {
@@ -457,25 +460,65 @@ impl<'r> Pruning<'r> {
         }
         self.progress.report(Event::Stage { name: "deleting" });
         self.companions = self.list_companions(&plan)?;
-        self.execute(cycle, &mark, &plan, *blake3::hash(&plan_bytes).as_bytes())?;
+        let expired = self.expired_by(&mark, None)?;
+        self.execute(cycle, &expired, &plan, *blake3::hash(&plan_bytes).as_bytes())?;
         self.sweep(cycle, &pending.sessions)?;
         Ok(Outcome::Done)
     }
 
     /// Who was at work after the mark was set: the first list that was written counts.
-    fn pending(&self, cycle: u64) -> Result<Pending> {
+    /// And whether it is this run's.
+    fn pending(&self, cycle: u64) -> Result<(Pending, bool)> {
         let name = ObjectName::Gc(cycle, GcStage::Pending);
         let sessions = if mutant!("no pending list") { Vec::new() } else { self.list_sessions()? };
         let pending = Pending { cycle, sessions, extensions: Vec::new() };
         let bytes = gc::seal_step(self.keys(), cycle, GcStage::Pending, self.by, &pending.encode())?;
         match self.backend().put_new(&name, bytes)? {
-            Put::Created => Ok(pending),
+            Put::Created => Ok((pending, true)),
             Put::Exists(_) | Put::Unknown => {
                 let (_, pending) =
                     gc::read_step(self.backend(), self.keys(), cycle, GcStage::Pending, Pending::decode)?;
-                Ok(pending)
+                Ok((pending, false))
             }
         }
+    }
+
+    /// A list that this run did not make may be anyone's, and leave out a writer that did not see the mark. So writers that it
+    /// does not name are waited for too, unless they came after the mark by the place's own word: else a place where somebody
+    /// always writes would never come to an end. For a list that is honest, this decides nothing.
+    fn resolve_left_out(&mut self, cycle: u64, pending: &Pending) -> Result<()> {
+        let age = |name: &ObjectName| match self.repository.inner.backend.age(name) {
+            Ok(age) => Ok(age),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error),
+        };
+        let mark_age = age(&ObjectName::Gc(cycle, GcStage::Mark))?;
+        let mut left_out = self.list_sessions()?;
+        left_out.retain(|session| pending.sessions.binary_search(session).is_err());
+        for session in left_out {
+            let came_after = match (age(&ObjectName::Session(session))?, mark_age) {
+                (Some(age), Some(mark_age)) => age < mark_age,
+                _ => false,
+            };
+            if !came_after {
+                self.resolve(session, cycle)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Which of the snapshots that a mark expires do go. A mark that this run did not set may be anyone's: of what it names,
+    /// only what was forgotten, and whose window is over, by this run's own look.
+    fn expired_by(&self, mark: &Mark, published: Option<&Published>) -> Result<BTreeSet<SnapshotId>> {
+        let named = mark.expired.iter().copied();
+        if self.own_mark == Some(mark.cycle) || mark.expired.is_empty() {
+            return Ok(named.collect());
+        }
+        let expired = match published {
+            Some(published) => self.expired(published),
+            None => self.expired(&self.published()?),
+        };
+        Ok(named.filter(|id| expired.contains(id)).collect())
     }
 
     /// What goes. The first plan that was written counts, whoever made it; `None`: the cycle ended meanwhile.
@@ -538,8 +581,9 @@ impl<'r> Pruning<'r> {
         self.progress.report(Event::Stage { name: "trees" });
         // Forgotten ones too, as long as this cycle does not expire them: they keep their data for their window.
         let published = self.published()?;
+        let expired = self.expired_by(mark, Some(&published))?;
         let live = published.snapshots.iter().filter(|(snapshot, forgotten)| {
-            mark.expired.binary_search(&snapshot.id()).is_err()
+            !expired.contains(&snapshot.id())
                 && !(forgotten.is_some() && mutant!("the forgotten lose their window"))
                 && early.as_ref().is_none_or(|roots| roots.binary_search(&snapshot.id()).is_ok())
         });
@@ -691,6 +735,13 @@ impl SecondLook {
     fn ask(&self, pruning: &Pruning<'_>) -> Result<super::plan::Answer> {
         self.question(pruning).decide()
     }
+}
+
+/// The number of the cycle to begin. Whoever wrote the last possible one was not prune.
+fn next(cycles: &Cycles) -> Result<u64> {
+    let last = cycles.newest_done();
+    let problem = Corruption::Malformed("number of a cycle: none comes after it");
+    last.checked_add(1).ok_or_else(|| problem.of(ObjectName::Gc(last, GcStage::Done)))
 }
 
 /// Whether a writer of this boot of this machine runs no more.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::backend::{Put, Removal};
 use crate::error::Result;
-use crate::format::gc::{Done, Mark, Plan};
+use crate::format::gc::{Done, Plan};
 use crate::id::{Doubled, GcStage, ObjectName, PackId, SnapshotId};
 use crate::mutants::mutant;
 use crate::store::{Index, compact, gc};
@@ -17,13 +17,19 @@ const RECORD_KEPT_MS: u64 = 90 * 24 * 3600 * 1000;
 
 impl Pruning<'_> {
     /// Deletes the expired snapshots and the packs of the plan, then writes that the cycle is done.
-    pub(super) fn execute(&mut self, cycle: u64, mark: &Mark, plan: &Plan, plan_digest: [u8; 32]) -> Result<()> {
+    pub(super) fn execute(
+        &mut self,
+        cycle: u64,
+        expired: &BTreeSet<SnapshotId>,
+        plan: &Plan,
+        plan_digest: [u8; 32],
+    ) -> Result<()> {
         let backend = Arc::clone(&self.repository.inner.backend);
         if mutant!("done before the deletes") {
             self.put_done(cycle, plan_digest, 0, HashSet::new())?;
         }
         // Snapshots first: one whose packs are going would be there and not restore.
-        for id in &mark.expired {
+        for id in expired {
             self.remove_snapshot(*id)?;
         }
         let listed = Index::list(backend.as_ref())?;

@@ -303,11 +303,11 @@ fn a_cycle_that_was_cut_off_after_any_step_is_continued() {
         let first = place.backup("/a", &noise(1, 1 << 20));
         place.backup("/b", &noise(2, 1 << 20));
         let objects = |place: &Place| place.repository.objects(Prefix::All).unwrap();
+        place.forget(first, 0);
         let before: Vec<_> = objects(&place)
             .into_iter()
             .map(|(name, _)| (name, place.backend.get(&name, crate::backend::Span::All).unwrap()))
             .collect();
-        place.forget(first, 0);
         place.prune(&all());
         // As if the run had died right after it wrote this step: everything that it deleted is back.
         for stage in GcStage::ALL.into_iter().filter(|stage| *stage > last) {
