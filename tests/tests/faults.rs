@@ -449,6 +449,20 @@ fn judge(
     whole::is_whole(&repository)
 }
 
+/// Whether check finds something if a snapshot does not come back.
+fn is_honest(verb: &Verb, place: &Arc<Faulty>) -> std::result::Result<(), String> {
+    let Some(repository) = open_to_look(place)? else { return Ok(()) };
+    let list = repository.snapshots(&SnapshotFilter::new()).map_err(in_words("listing"))?;
+    let is_lost =
+        |one: &&Snapshot| !verb.broken.contains(&one.record().host.as_str()) && reads_back(&repository, one).is_err();
+    match list.snapshots.iter().find(is_lost) {
+        Some(lost) if whole::check(&repository)?.errors.is_empty() => {
+            Err(format!("{} does not come back, and check finds nothing", lost.id().short()))
+        }
+        _ => Ok(()),
+    }
+}
+
 // ---- Each call in turn
 
 /// What an undisturbed run did.
@@ -515,6 +529,9 @@ fn try_fault(verb: &Verb, run: &Undisturbed, at: usize, fault: Fault) -> std::re
         let _stay = faulty::enter(11);
         let places = self::places(&objects);
         judge_all(&places, false).map_err(|problem| format!("{problem} (it said {})", answer()))?;
+        if strictness == Strictness::Old {
+            places.iter().try_for_each(|place| is_honest(verb, place))?;
+        }
         if result.is_ok() && fault != Fault::Lied {
             shows_the_same(&places).map_err(|problem| format!("it said that it did its work: {problem}"))?;
         }
