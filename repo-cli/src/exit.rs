@@ -200,6 +200,7 @@ fn describe_error(error: &Error) -> (Code, String, Option<String>) {
             BackendErrorKind::Full => {
                 (Code::Failed, "make room and run the command again; what was stored is used then")
             }
+            _ if error.is_unsupported() => (Code::Failed, "choose a place on another file system"),
             BackendErrorKind::Transient => (Code::Failed, "run the command again; what was stored is used then"),
             _ => return (Code::Failed, error.to_string(), None),
         },
@@ -212,6 +213,9 @@ fn describe_error(error: &Error) -> (Code, String, Option<String>) {
             (Code::Failed, "write more digits of the id; `icecore snapshots` shows them")
         }
         Error::Path { .. } => (Code::Failed, "`icecore ls ID` shows what is in a snapshot"),
+        Error::NoPutIfAbsent { .. } => {
+            (Code::Failed, "what is there can be read, and copied to another place (`icecore copy`)")
+        }
         Error::Fenced => (Code::Failed, "run the command again; what was stored is used then"),
         Error::SelfCheck(_) => (Code::Failed, "test this machine's memory; nothing damaged was stored"),
         Error::Cancelled => (Code::Interrupted, "run the command again"),

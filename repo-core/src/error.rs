@@ -135,6 +135,12 @@ pub enum Error {
         /// One of them.
         first: SnapshotId,
     },
+    /// Of two writers who give one name at once, the place does not say who was first; nothing was written.
+    #[error("{place} does not decide which of two writers is first, as every writer relies on")]
+    NoPutIfAbsent {
+        /// Where that is.
+        place: String,
+    },
     /// The place is a mirror, which takes nothing but from its source; nothing was written.
     #[error("{place} is a mirror of another place and takes nothing but from there")]
     Mirror {
