@@ -206,6 +206,7 @@ fn describe_error(error: &Error) -> (Code, String, Option<String>) {
             BackendErrorKind::Full => {
                 (Code::Failed, "make room and run the command again; what was stored is used then")
             }
+            _ if error.is_unsupported() => (Code::Failed, "choose a place on another file system"),
             BackendErrorKind::Transient => (Code::Failed, "run the command again; what was stored is used then"),
             _ => return (Code::Failed, error.to_string(), None),
         },
@@ -225,6 +226,9 @@ fn describe_error(error: &Error) -> (Code, String, Option<String>) {
             Code::Failed,
             "run the command again; what was stored is used then, if this password or key is still one of the repository's",
         ),
+        Error::NoPutIfAbsent { .. } => {
+            (Code::Failed, "what is there can be read, and copied to another place (`icecore copy`)")
+        }
         Error::Fenced => (Code::Failed, "run the command again; what was stored is used then"),
         Error::SelfCheck(_) => (Code::Failed, "test this machine's memory; nothing damaged was stored"),
         Error::Cancelled => (Code::Interrupted, "run the command again"),

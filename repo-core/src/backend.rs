@@ -254,6 +254,7 @@ pub enum Removal {
 /// What a place can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
-    /// `put_new` is decided by the place itself, so that of two racing writers exactly one wins.
+    /// `put_new` is decided by the place itself, so that of two racing writers exactly one wins. Where that is not so, a
+    /// repository can be read, and nothing writes to it.
     pub put_if_absent: bool,
 }

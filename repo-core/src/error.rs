@@ -150,6 +150,12 @@ pub enum Error {
         /// When it was last found to be as new as it was known, in milliseconds since 1970 UTC.
         compared_ms: Option<u64>,
     },
+    /// Of two writers who give one name at once, the place does not say who was first; nothing was written.
+    #[error("{place} does not decide which of two writers is first, as every writer relies on")]
+    NoPutIfAbsent {
+        /// Where that is.
+        place: String,
+    },
     /// The place is a mirror, which takes nothing but from its source; nothing was written.
     #[error("{place} is a mirror of another place and takes nothing but from there")]
     Mirror {

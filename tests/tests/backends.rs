@@ -12,7 +12,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use icecore_tests::contract;
 use repo_core::internals::backend::Backend;
 use repo_core::internals::platform::files::{FileOperations, Found, SystemFiles};
-use repo_core::{BackendErrorKind, Listed, Local, Memory, ObjectName, Prefix, Put, Removal, Span};
+use repo_core::{
+    BackendError, BackendErrorKind, BackupOptions, Bytes, Capabilities, CheckOptions, Error, InitOptions, Listed,
+    Local, Memory, ObjectName, PasswordCost, Prefix, PruneOptions, Put, ReaderSource, Removal, Repository, Secret,
+    Silent, SnapshotFilter, Span,
+};
 use rustix::io::Errno;
 
 #[test]
@@ -36,6 +40,90 @@ fn local_keeps_the_contract_without_privileges() {
 fn local_keeps_the_contract_by_hard_links() {
     let directory = tempfile::tempdir().unwrap();
     contract::run(&fresh(&directory, |root| Local::with_operations(root, Failing::always(Step::Rename, Errno::INVAL))));
+}
+
+/// FAT has no hard links, and says that they are not permitted; some FUSE file systems do not know the rename either.
+#[test]
+fn a_file_system_on_which_two_writers_could_both_be_first_gets_no_repository() {
+    for error in [Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS] {
+        let directory = tempfile::tempdir().unwrap();
+        let operations = Failing::always(Step::RenameAndLink, error);
+        let local = Local::with_operations(directory.path().join("repo"), operations);
+        let refused =
+            Repository::init(Arc::new(local), &Secret::Key([42; 32].into()), &InitOptions::new()).unwrap_err();
+        let told = refused.to_string();
+        assert!(told.contains("neither hard links nor a rename that never replaces"), "{error}: {told}");
+        assert!(matches!(&refused, Error::Backend(error) if error.is_unsupported()), "{refused:?}");
+        let mut objects = 0;
+        walk(directory.path(), &mut |path, metadata| {
+            objects += usize::from(metadata.is_file() && path.file_name() != Some("ballast".as_ref()));
+        });
+        assert_eq!(objects, 0);
+    }
+    // Another failure of the link is itself.
+    let directory = tempfile::tempdir().unwrap();
+    let full = Local::with_operations(directory.path(), Failing::always(Step::RenameAndLink, Errno::NOSPC));
+    full.prepare().unwrap();
+    let refused = full.put_new(&contract::names()[0], vec![1].into()).unwrap_err();
+    assert_eq!((refused.kind, refused.is_unsupported()), (BackendErrorKind::Full, false));
+}
+
+/// A place that does not decide races, whatever it holds.
+#[derive(Debug)]
+struct Undecided(Memory);
+
+impl Backend for Undecided {
+    fn place(&self) -> String {
+        "a weak place".into()
+    }
+    fn prepare(&self) -> Result<(), BackendError> {
+        self.0.prepare()
+    }
+    fn put_new(&self, name: &ObjectName, bytes: Bytes) -> Result<Put, BackendError> {
+        panic!("{name} is written, {} bytes", bytes.len());
+    }
+    fn get(&self, name: &ObjectName, span: Span) -> Result<Bytes, BackendError> {
+        self.0.get(name, span)
+    }
+    fn list(&self, prefix: Prefix, each: &mut dyn FnMut(Listed) -> ControlFlow<()>) -> Result<(), BackendError> {
+        self.0.list(prefix, each)
+    }
+    fn remove(&self, name: &ObjectName) -> Result<Removal, BackendError> {
+        panic!("{name} is removed");
+    }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { put_if_absent: false }
+    }
+}
+
+#[test]
+fn where_races_are_not_decided_nothing_is_made_or_written_and_all_can_be_read() {
+    let secret = Secret::Key([42; 32].into());
+    let is_refused = |error: Error| {
+        assert!(matches!(&error, Error::NoPutIfAbsent { place } if place == "a weak place"), "{error}");
+    };
+    is_refused(Repository::init(Arc::new(Undecided(Memory::new())), &secret, &InitOptions::new()).unwrap_err());
+
+    // Made elsewhere, and copied there by other means.
+    let place = Arc::new(Memory::new());
+    let made = Repository::init(place.clone(), &secret, &InitOptions::new()).unwrap();
+    let source = || ReaderSource::new("/a".as_ref(), std::io::Cursor::new(b"Dear reader".to_vec()));
+    made.backup(&source(), &BackupOptions::new(), &Silent).unwrap();
+    let copy = Memory::new();
+    place
+        .list(Prefix::All, &mut |listed| {
+            let Listed::Object { name, .. } = listed else { panic!("{listed:?}") };
+            copy.put_new(&name, place.get(&name, Span::All).unwrap()).unwrap();
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    let weak = Repository::open(Arc::new(Undecided(copy)), &secret).unwrap();
+    assert_eq!(weak.snapshots(&SnapshotFilter::new()).unwrap().snapshots.len(), 1);
+    assert!(weak.check(&CheckOptions::new().read_data(), &Silent).unwrap().is_whole());
+    assert!(weak.prune(&PruneOptions::new().dry_run(), &Silent).is_ok());
+    is_refused(weak.backup(&source(), &BackupOptions::new(), &Silent).unwrap_err());
+    is_refused(weak.prune(&PruneOptions::new(), &Silent).unwrap_err());
+    is_refused(weak.add_key(&secret, "another", PasswordCost::Default).unwrap_err());
 }
 
 #[test]
@@ -252,6 +340,8 @@ enum Step {
     Write,
     SyncFile,
     Rename,
+    /// Neither is there, the link with the error that is given.
+    RenameAndLink,
     SyncDirectory,
 }
 
@@ -297,6 +387,7 @@ impl FileOperations for Failing {
     }
     fn rename_no_replace(&self, from: &Path, to: &Path) -> std::io::Result<()> {
         self.fail(Step::Rename)?;
+        self.fail(Step::RenameAndLink).map_err(|_| Errno::INVAL)?;
         SystemFiles.rename_no_replace(from, to)
     }
     fn rename_exchange(&self, one: &Path, other: &Path) -> std::io::Result<()> {
@@ -304,6 +395,7 @@ impl FileOperations for Failing {
         SystemFiles.rename_exchange(one, other)
     }
     fn link(&self, file: &fs::File, from: &Path, to: &Path) -> std::io::Result<()> {
+        self.fail(Step::RenameAndLink)?;
         SystemFiles.link(file, from, to)
     }
     fn unlink(&self, path: &Path) -> std::io::Result<()> {

@@ -215,7 +215,8 @@ fn no_lie_of_an_index_object_blocks_a_restore_and_repair_finds_it() {
         let honest = entries(&bench.open());
         forge_index(&bench, lie);
         assert!(of_kind(&*bench.place, Kind::Index).len() > 1, "two backups, two objects");
-        assert_ne!(entries(&bench.open()), honest, "{what}: it lies");
+        // More chunks than a pack has: whoever loads the index asks its table.
+        assert_eq!(entries(&bench.open()) == honest, what == "packs of chunks", "{what}: it lies");
         bench.reads_back();
         bench.known.are_restored(&bench.open()).unwrap_or_else(|problem| panic!("{what}: {problem}"));
         let report = bench.open().repair_index(&RepairIndexOptions::new().read_all_packs(), &Silent).unwrap();

@@ -249,7 +249,7 @@ impl Local {
     fn give_name_once(&self, temporary: &Temporary, target: &Path) -> io::Result<()> {
         match self.operations.rename_no_replace(&temporary.path, target) {
             Err(error) if no_such_operation(&error) => {
-                self.operations.link(&temporary.file, &temporary.path, target)?;
+                self.operations.link(&temporary.file, &temporary.path, target).map_err(undecided)?;
                 self.discard(temporary);
                 Ok(())
             }
@@ -427,6 +427,16 @@ impl Local {
 struct Temporary {
     path: PathBuf,
     file: File,
+}
+
+/// What a file system means that has no hard links (FAT says that it is not permitted): of two writers both would be first.
+fn undecided(error: io::Error) -> io::Error {
+    if no_such_operation(&error) || error.kind() == io::ErrorKind::PermissionDenied {
+        let problem =
+            "this file system has neither hard links nor a rename that never replaces, and a repository needs one";
+        return io::Error::new(io::ErrorKind::Unsupported, problem);
+    }
+    error
 }
 
 /// The directory that holds a path.

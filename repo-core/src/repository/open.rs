@@ -23,6 +23,7 @@ use crate::format::marker::Marker;
 use crate::id::{Doubled, ObjectName, RepositoryId, SlotId};
 use crate::platform::host;
 use crate::seal;
+use crate::store::refuse_undecided;
 
 /// Sealed bytes wait in memory until their pack is full and written: with two threads five packs, which this keeps
 /// near 64 MiB.
@@ -41,7 +42,8 @@ impl Repository {
     /// `lost+found` of a file system's own root does not count.
     ///
     /// # Errors
-    /// [`Error::RepositoryExists`]; [`Error::NotEmpty`], with nothing made; [`Error::Usage`] for parameters out of bounds; backend errors.
+    /// [`Error::RepositoryExists`]; [`Error::NotEmpty`] and [`Error::NoPutIfAbsent`], with nothing made; [`Error::Usage`] for
+    /// parameters out of bounds; backend errors.
     ///
     /// # Example
     /// ```
@@ -61,6 +63,7 @@ impl Repository {
     /// # Ok::<(), repo_core::Error>(())
     /// ```
     pub fn init(backend: Arc<dyn Backend>, secret: &Secret, options: &InitOptions) -> Result<Self> {
+        refuse_undecided(backend.as_ref())?;
         let config = new_config(options, backend.as_ref())?;
         if is_missing_marker(backend.as_ref()) {
             refuse_other_things(backend.as_ref())?;

@@ -24,8 +24,8 @@ const SMALL_OBJECTS_MIN: usize = 8;
 /// Rows that are held at once; more are merged in several steps.
 const ROWS_MAX: usize = 512 << 10;
 
-/// All rows of one pack, by the number of their frame: its record without the number of its first chunk, and its chunks,
-/// ascending by offset.
+/// All rows of one pack, by the number of their frame: its record without the number of its first chunk, and its chunks, as
+/// blocks have them ascending by id.
 #[derive(Default, PartialEq)]
 struct PackRows {
     frames: BTreeMap<u32, (FrameRecord, Vec<ChunkRecord>)>,
@@ -35,7 +35,9 @@ impl From<&Footer> for PackRows {
     fn from(footer: &Footer) -> Self {
         let frames = frames_of(footer).map(|frame| {
             let record = FrameRecord { first_chunk: 0, ..frame.record };
-            (frame.ordinal, (record, frame.chunks.to_vec()))
+            let mut chunks = frame.chunks.to_vec();
+            chunks.sort_unstable_by_key(|chunk| chunk.id);
+            (frame.ordinal, (record, chunks))
         });
         Self { frames: frames.collect() }
     }
@@ -175,7 +177,6 @@ fn read(backend: &dyn Backend, keys: &Keys, id: IndexId) -> Result<Option<Conten
     let mut contents = Contents { id, packs: BTreeMap::new(), rows: 0, contradicts_itself: false, is_old };
     let is_whole =
         seal::has_name(&bytes, &id.0) && seal::open_index(keys, &bytes, &mut |block| contents.add(block)).is_ok();
-    contents.sort();
     Ok((is_whole && !contents.contradicts_itself).then_some(contents))
 }
 
@@ -209,12 +210,6 @@ impl Contents {
                 let ChunkRow { id, offset, length, kind, .. } = chunk;
                 chunks.push(ChunkRecord { id, offset, length, kind });
             }
-        }
-    }
-
-    fn sort(&mut self) {
-        for (_, chunks) in self.packs.values_mut().flat_map(|(_, rows)| rows.frames.values_mut()) {
-            chunks.sort_unstable_by_key(|chunk| (chunk.offset, chunk.id));
         }
     }
 }

@@ -320,8 +320,6 @@ impl Index {
             .collect();
         // One order whatever the hash map's, so that a run can be told and repeated.
         asked.sort_unstable();
-        let half: HashSet<PackId> =
-            asked.iter().map(|(id, ..)| *id).filter(|id| !loading.packs.get(id).is_some_and(is_whole)).collect();
         let mut tables = Vec::new();
         for (id, kind, size) in asked {
             match read_footer(backend, keys, kind, &id, size) {
@@ -343,6 +341,10 @@ impl Index {
                 }
             }
         }
+        let told_in_full =
+            |row: &PackRow| loading.packs.get(&row.id).is_some_and(|number| seen(number) >= row.chunk_count);
+        let half: HashSet<PackId> =
+            tables.iter().filter(|(row, _)| !told_in_full(row)).map(|(row, _)| row.id).collect();
         let told = tables.iter().filter_map(|(row, _)| loading.packs.get(&row.id).copied()).collect();
         self.drop_entries_of(&told, loading);
         for (row, footer) in tables {

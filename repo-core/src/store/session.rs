@@ -171,11 +171,25 @@ impl Session {
     }
 }
 
-/// Whoever writes asks this first: what a mirror gets from anybody but its source, its source does not know of.
+/// A fence and a snapshot race for one name, as do two keyrings or two plans: where both could win, a pack could be deleted
+/// that a snapshot needs.
 ///
 /// # Errors
-/// [`Error::Mirror`].
+/// [`Error::NoPutIfAbsent`].
+pub fn refuse_undecided(backend: &dyn Backend) -> Result<()> {
+    match backend.capabilities().put_if_absent {
+        true => Ok(()),
+        false => Err(Error::NoPutIfAbsent { place: backend.place() }),
+    }
+}
+
+/// Whoever writes asks this first: what a mirror gets from anybody but its source, its source does not know of. Nor is anything
+/// written where two writers could both be first.
+///
+/// # Errors
+/// [`Error::Mirror`], [`Error::NoPutIfAbsent`].
 pub fn refuse_mirror(backend: &dyn Backend) -> Result<()> {
+    refuse_undecided(backend)?;
     match backend.get(&ObjectName::Mirror, Span::All) {
         Ok(_) => Err(Error::Mirror { place: backend.place() }),
         Err(error) if error.is_absent() => Ok(()),

@@ -233,6 +233,17 @@ mod tests {
         assert_eq!((choice.unused, choice.repack), (ids(&[2]), ids(&[1])));
     }
 
+    #[test]
+    fn of_metadata_only_packs_of_metadata_move_and_where_nothing_may_move_none_does() {
+        let meta = PackUse { kind: PackKind::Meta, ..pack(2, 100, 20) };
+        let packs = [pack(1, 100, 10), meta, pack(3, 10, 10), pack(4, 10, 10)];
+        let only = Policy { repack_meta_only: true, ..policy(Unused::Bytes(0)) };
+        assert_eq!(choose(&packs, &HashSet::new(), &only).repack, ids(&[2]));
+        let merging = Policy { repack_smaller_than_bytes: [50, 50], ..policy(Unused::Bytes(0)) };
+        assert_eq!(choose(&packs, &HashSet::new(), &merging).repack, ids(&[1, 2, 3, 4]));
+        assert_eq!(choose(&packs, &HashSet::new(), &merging.without_moving()).repack, vec![]);
+    }
+
     proptest! {
         #[test]
         fn no_pack_is_in_both_lists_and_no_used_one_goes_unmoved(

@@ -274,6 +274,7 @@ fn a_written_off_pack_without_a_table_goes_when_nothing_that_lives_can_be_in_it_
     place.write_off(pack);
     assert!(place.prune(&all()).lost_chunks > 0);
     assert!(is_there(), "a snapshot lacks what may be in it");
+    assert_eq!(place.prune(&all().dry_run()).unused_packs, 0, "nor is a cycle begun for it again and again");
     place.forget(first, u64::MAX);
     place.prune(&all());
     assert!(is_there(), "one that can be brought back");
