@@ -48,6 +48,8 @@ pub enum Fault {
     Io,
     /// No space left, and nothing happened.
     Full,
+    /// No space left, now and for all that is written later; what is removed makes no room.
+    StaysFull,
     /// It happened, and an error came back: a timeout after success.
     ErrorAfter,
     /// The answer was lost, and it happened.
@@ -73,6 +75,7 @@ impl Call {
             Self::Put(name) if can_be_torn(name) => &[
                 Fault::Io,
                 Fault::Full,
+                Fault::StaysFull,
                 Fault::ErrorAfter,
                 Fault::UnknownDone,
                 Fault::UnknownLost,
@@ -85,6 +88,7 @@ impl Call {
             Self::Put(_) => &[
                 Fault::Io,
                 Fault::Full,
+                Fault::StaysFull,
                 Fault::ErrorAfter,
                 Fault::UnknownDone,
                 Fault::UnknownLost,
@@ -94,9 +98,15 @@ impl Call {
                 Fault::Lied,
             ],
             Self::Remove(_) => &[Fault::Io, Fault::ErrorAfter, Fault::Late, Fault::Dies, Fault::DiesAfter, Fault::Lied],
-            Self::Replace(_) => {
-                &[Fault::Io, Fault::Full, Fault::ErrorAfter, Fault::Dies, Fault::DiesAfter, Fault::Lied]
-            }
+            Self::Replace(_) => &[
+                Fault::Io,
+                Fault::Full,
+                Fault::StaysFull,
+                Fault::ErrorAfter,
+                Fault::Dies,
+                Fault::DiesAfter,
+                Fault::Lied,
+            ],
             Self::Get(_) | Self::List(_) | Self::MakeDurable(_) | Self::Prepare => &[Fault::Io, Fault::Dies],
         }
     }
@@ -120,6 +130,7 @@ struct State {
     objects: Objects,
     calls: Vec<Call>,
     is_gone: bool,
+    is_full: bool,
     /// What stands, or does not, under this name when the run has ended.
     afterwards: Option<(ObjectName, Option<Bytes>)>,
 }
@@ -173,6 +184,9 @@ impl Faulty {
         if state.is_gone {
             return gone();
         }
+        if state.is_full && matches!(call, Call::Put(_) | Call::Replace(_)) {
+            return Way::Failed(io::ErrorKind::StorageFull.into());
+        }
         let Some((_, fault)) = self.fault.filter(|(at, _)| *at == number) else { return Way::Done };
         let name = match call {
             Call::Put(name) | Call::Remove(name) | Call::Replace(name) => Some(name),
@@ -181,7 +195,10 @@ impl Faulty {
         let before = name.map(|name| (name, state.objects.get(&name).cloned()));
         match fault {
             Fault::Io => return Way::Failed(io::Error::from_raw_os_error(5)),
-            Fault::Full => return Way::Failed(io::ErrorKind::StorageFull.into()),
+            Fault::Full | Fault::StaysFull => {
+                state.is_full = fault == Fault::StaysFull;
+                return Way::Failed(io::ErrorKind::StorageFull.into());
+            }
             Fault::UnknownLost => return Way::Answered(Put::Unknown),
             Fault::Dies => {
                 state.is_gone = true;

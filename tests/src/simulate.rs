@@ -21,7 +21,8 @@
 //!
 //! `table` has the configurations, and the rules that are broken on purpose with the configuration that shows each.
 //! `cargo run -p icecore-tests --bin mutants` prints that table;
-//! `cargo run -p icecore-tests --bin simulate -- SCHEDULES PREEMPTIONS [CONFIGURATION]` searches for as long as one likes.
+//! `cargo run -p icecore-tests --bin simulate -- SCHEDULES PREEMPTIONS [CONFIGURATION [BY_CHANCE [FIRST_SEED]]]` searches for as
+//! long as one likes.
 
 mod explore;
 mod oracle;
