@@ -49,9 +49,10 @@
 //!   closer, and key slots from [`add_key`](Repository::add_key) to
 //!   [`recovery_kit`](Repository::recovery_kit).
 //! - [`Backend`]: where objects lie. [`Local`] is a directory, [`Memory`] is gone with the process, [`Limited`] slows
-//!   another down; six promises make one of your own.
+//!   another down, [`AppendOnly`] only adds; six promises make one of your own.
 //! - [`Source`]: what is backed up. [`LocalTree`] is paths of this machine, [`ReaderSource`] a stream; anything with
 //!   names and contents can be one.
+//! - [`ClientState`]: what a client keeps outside the repository, by which it notices that the repository went back.
 //! - [`Secret`]: a password, a key file or a recovery kit.
 //!
 //! Options are built by `new()` and one call a wish; reports are plain structs. Both may gain fields.

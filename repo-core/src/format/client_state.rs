@@ -56,7 +56,7 @@ impl ClientState {
         Self { repository, compared_ms: 0, keyring, config, heads: BTreeSet::new() }
     }
 
-    /// The bytes to keep: 136, and 72 for each series. They hold names and hashes of objects, and no secret.
+    /// The bytes to keep: 144, and 72 for each series. They hold names and hashes of objects, and no secret.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(FIXED_LENGTH + self.heads.len() * HEAD_LENGTH + HASH_LENGTH);
         out.extend_from_slice(&MAGIC);
@@ -147,7 +147,7 @@ mod tests {
         for state in [state(), ClientState::new(OURS)] {
             assert_eq!(ClientState::decode(&state.encode(), OURS), Ok(state));
         }
-        assert_eq!(ClientState::new(OURS).encode().len(), 136);
+        assert_eq!(ClientState::new(OURS).encode().len(), 144);
     }
 
     #[test]

@@ -176,6 +176,10 @@ impl<'r> Pruning<'r> {
             Err(error) => return Err(error),
         };
         if let Some(cycle) = cycles.open() {
+            // Carried to its end it would leave no number for the next.
+            if cycle == u64::MAX {
+                return Err(LAST_CYCLE.of(ObjectName::Gc(cycle, GcStage::Mark)));
+            }
             if self.own_mark != Some(cycle) {
                 self.report.continued = true;
             }
@@ -583,9 +587,9 @@ impl<'r> Pruning<'r> {
         let published = self.published()?;
         let expired = self.expired_by(mark, Some(&published))?;
         let live = published.snapshots.iter().filter(|(snapshot, forgotten)| {
-            !expired.contains(&snapshot.id())
-                && !(forgotten.is_some() && mutant!("the forgotten lose their window"))
-                && early.as_ref().is_none_or(|roots| roots.binary_search(&snapshot.id()).is_ok())
+            let goes = expired.contains(&snapshot.id());
+            let loses_its_window = forgotten.is_some() && mutant!("the forgotten lose their window");
+            !goes && !loses_its_window && early.as_ref().is_none_or(|roots| roots.binary_search(&snapshot.id()).is_ok())
         });
         let live = Live::find(&store, &view, live.map(|(snapshot, _)| &snapshot.record), self.progress)?;
         let snapshots = published.snapshots.iter().map(|(snapshot, _)| snapshot.id()).collect();
@@ -740,9 +744,10 @@ impl SecondLook {
 /// The number of the cycle to begin. Whoever wrote the last possible one was not prune.
 fn next(cycles: &Cycles) -> Result<u64> {
     let last = cycles.newest_done();
-    let problem = Corruption::Malformed("number of a cycle: none comes after it");
-    last.checked_add(1).ok_or_else(|| problem.of(ObjectName::Gc(last, GcStage::Done)))
+    last.checked_add(1).ok_or_else(|| LAST_CYCLE.of(ObjectName::Gc(last, GcStage::Done)))
 }
+
+const LAST_CYCLE: Corruption = Corruption::Malformed("number of a cycle: none comes after it");
 
 /// Whether a writer of this boot of this machine runs no more.
 fn is_dead(session: &Session) -> bool {
