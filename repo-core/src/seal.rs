@@ -7,7 +7,7 @@ mod pack;
 mod pack_tests;
 mod padding;
 
-pub use boxes::{has_checksum, open_box, open_keyring, seal_box, seal_keyring};
+pub use boxes::{has_checksum, key_epoch, open_box, open_keyring, seal_box, seal_keyring};
 pub use index::{open_index, seal_index};
 pub use pack::{FramePlace, PackBuilder, PackKeys, Part, SealedPack, has_name, open_pack};
 // Packs are opened whole or frame by frame; each chunk alone is of use to tests and fuzz targets only.

@@ -62,6 +62,13 @@ pub fn has_checksum(bytes: &[u8]) -> bool {
     bytes.split_last_chunk::<CHECKSUM_LENGTH>().is_some_and(|(content, checksum)| blake3::hash(content) == *checksum)
 }
 
+/// The key epoch that a sealed object's header names; `None`: there is no header that could be read. A word and no proof, until
+/// the object was opened.
+pub fn key_epoch(bytes: &[u8]) -> Option<u32> {
+    let header = bytes.first_chunk::<HEADER_LENGTH>()?;
+    Header::decode(header).ok().map(|header| header.key_epoch)
+}
+
 /// A second copy is bound to the name of the first, byte for byte the same object.
 fn primary_name(name: &ObjectName) -> String {
     match name {

@@ -10,7 +10,6 @@ use super::writer::{FrameRows, frames_of, index_blocks};
 use crate::backend::{Backend, Listed, Prefix, Put, Span};
 use crate::crypto::Keys;
 use crate::error::{Error, Result};
-use crate::format::header::{HEADER_LENGTH, Header};
 use crate::format::index::{ChunkRow, IndexBlock, PackRow};
 use crate::format::pack::{ChunkRecord, Footer, FrameRecord};
 use crate::id::{IndexId, ObjectName, PackId, PackKind, SnapshotId};
@@ -172,8 +171,7 @@ fn read(backend: &dyn Backend, keys: &Keys, id: IndexId) -> Result<Option<Conten
         Err(error) if error.is_absent() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let header = bytes.first_chunk::<HEADER_LENGTH>().and_then(|header| Header::decode(header).ok());
-    let is_old = header.is_some_and(|header| header.key_epoch < keys.newest_epoch());
+    let is_old = seal::key_epoch(&bytes).is_some_and(|epoch| epoch < keys.newest_epoch());
     let mut contents = Contents { id, packs: BTreeMap::new(), rows: 0, contradicts_itself: false, is_old };
     let is_whole =
         seal::has_name(&bytes, &id.0) && seal::open_index(keys, &bytes, &mut |block| contents.add(block)).is_ok();

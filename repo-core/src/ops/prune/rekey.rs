@@ -6,11 +6,11 @@ use std::sync::Mutex;
 
 use crate::backend::Span;
 use crate::error::{Error, Result};
-use crate::format::header::{HEADER_LENGTH, Header};
 use crate::id::{Doubled, ObjectName, PackId};
 use crate::pipeline::{self, lock};
 use crate::progress::Event;
 use crate::repository::Published;
+use crate::seal::{self, PackKeys};
 use crate::store::{Index, Store};
 
 use super::cycle::Pruning;
@@ -31,12 +31,9 @@ impl Pruning<'_> {
         let newest = store.keys().newest_epoch();
         let is_old = |names: &[ObjectName]| -> Result<bool> {
             for name in names {
-                match store.backend().get(name, Span::Range { offset: 0, length: HEADER_LENGTH as u64 }) {
-                    Ok(bytes) => {
-                        let header = bytes.first_chunk::<HEADER_LENGTH>().and_then(|bytes| Header::decode(bytes).ok());
-                        // One that cannot be read can be moved as little.
-                        return Ok(header.is_some_and(|header| header.key_epoch < newest));
-                    }
+                match store.backend().get(name, Span::Range { offset: 0, length: PackKeys::FIRST_BYTES.into() }) {
+                    // One that cannot be read can be moved as little.
+                    Ok(bytes) => return Ok(seal::key_epoch(&bytes).is_some_and(|epoch| epoch < newest)),
                     Err(error) if error.is_absent() => {}
                     Err(error) => return Err(error.into()),
                 }

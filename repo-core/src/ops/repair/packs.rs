@@ -353,6 +353,9 @@ impl Run<'_> {
             true => None,
             false => Some(Session::register(&inner.backend, &inner.keys, SessionKind::Adopt, &self.options.program)?),
         };
+        if session.is_some() {
+            self.repository.check_generations()?;
+        }
         let store = self.repository.fresh_store()?;
         let view = store.view();
         let damaged: HashSet<PackId> = patients.iter().map(|patient| patient.candidate.pack).collect();
