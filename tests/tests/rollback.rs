@@ -125,7 +125,7 @@ fn one_that_took_its_place_explains_a_snapshot_that_is_gone() {
     let place = Place::new();
     let snapshot = place.backup("/a", "one");
     let mut state = memory(&place, &[&snapshot]);
-    place.repository.tag(&[snapshot.clone()], &TagOptions::new().add_tag("kept"), &Silent).unwrap();
+    place.repository.tag(std::slice::from_ref(&snapshot), &TagOptions::new().add_tag("kept"), &Silent).unwrap();
     // As after the years in which its forget record went too.
     place.remove(&snapshot);
     place.backend.remove(&ObjectName::Forgotten(snapshot.id())).unwrap();
