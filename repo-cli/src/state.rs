@@ -19,8 +19,8 @@ pub struct State {
 }
 
 impl State {
-    /// Of one repository: below `given`, else below `$ICECORE_STATE_DIR`, `$XDG_STATE_HOME/icecore` or `~/.local/state/icecore`. `None`: no place is
-    /// known.
+    /// Of one repository: below `given`, else below `$ICECORE_STATE_DIR`, `$XDG_STATE_HOME/icecore` or
+    /// `~/.local/state/icecore`. `None`: no place is known.
     pub fn of(given: Option<&Path>, repository: RepositoryId) -> Option<Self> {
         Some(Self { directory: root(given)?.join(repository.to_string()) })
     }
