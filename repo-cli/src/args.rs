@@ -96,7 +96,8 @@ pub struct Global {
     pub insecure_no_password: bool,
 
     /// Where to remember what this machine knows of repositories [default: $XDG_STATE_HOME/icecore, ~/.local/state/icecore]
-    #[arg(long, value_name = "DIRECTORY", global = true, env = "ICECORE_STATE_DIR", hide_env_values = true)]
+    /// [env: ICECORE_STATE_DIR]
+    #[arg(long, value_name = "DIRECTORY", global = true)]
     pub state_dir: Option<PathBuf>,
 
     /// Compare the repository with nothing that is remembered of it, and remember nothing: for a look at an older copy

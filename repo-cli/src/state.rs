@@ -19,8 +19,8 @@ pub struct State {
 }
 
 impl State {
-    /// Of one repository: below `given`, else below `$XDG_STATE_HOME/icecore` or `~/.local/state/icecore`. `None`: no place is
-    /// known.
+    /// Of one repository: below `given`, else below `$ICECORE_STATE_DIR`, `$XDG_STATE_HOME/icecore` or
+    /// `~/.local/state/icecore`. `None`: no place is known.
     pub fn of(given: Option<&Path>, repository: RepositoryId) -> Option<Self> {
         Some(Self { directory: root(given)?.join(repository.to_string()) })
     }
@@ -84,8 +84,9 @@ impl State {
 }
 
 fn root(given: Option<&Path>) -> Option<PathBuf> {
-    match given {
-        Some(directory) => Some(directory.to_owned()),
+    let variable = || env::var_os("ICECORE_STATE_DIR").filter(|value| !value.is_empty()).map(PathBuf::from);
+    match given.map(Path::to_owned).or_else(variable) {
+        Some(directory) => Some(directory),
         None => Some(home()?.join("icecore")),
     }
 }

@@ -125,7 +125,7 @@ fn one_that_took_its_place_explains_a_snapshot_that_is_gone() {
     let place = Place::new();
     let snapshot = place.backup("/a", "one");
     let mut state = memory(&place, &[&snapshot]);
-    place.repository.tag(&[snapshot.clone()], &TagOptions::new().add_tag("kept"), &Silent).unwrap();
+    place.repository.tag(std::slice::from_ref(&snapshot), &TagOptions::new().add_tag("kept"), &Silent).unwrap();
     // As after the years in which its forget record went too.
     place.remove(&snapshot);
     place.backend.remove(&ObjectName::Forgotten(snapshot.id())).unwrap();
@@ -387,6 +387,7 @@ fn without_a_place_for_a_memory_a_backup_is_made_and_that_is_said_once() {
     };
     let error = bare(&|command| _ = command.env_remove("XDG_STATE_HOME").env_remove("HOME"));
     assert_eq!(error.matches("warning:").count(), 1, "{error}");
+    assert_eq!(bare(&|command| _ = command.env("ICECORE_STATE_DIR", "")), "", "empty is as if it were not set");
     // A file in the place of the directory.
     let error = bare(&|command| _ = command.env("ICECORE_STATE_DIR", cli.path("source/a")));
     assert_eq!(error.matches("warning:").count(), 1, "{error}");
