@@ -11,7 +11,7 @@ use icecore_tests::crash::{Failing, Fault};
 use icecore_tests::privilege;
 use icecore_tests::whole::{self, Known};
 use repo_core::internals::platform::files::SystemFiles;
-use repo_core::{BackendErrorKind, Error, InitOptions, Local, Prefix, Repository};
+use repo_core::{BackendErrorKind, Doubled, Error, InitOptions, Local, ObjectName, Prefix, Repository};
 
 fn is_full<T>(result: &Result<T, Error>) -> bool {
     matches!(result, Err(Error::Backend(error)) if error.kind == BackendErrorKind::Full)
@@ -53,7 +53,14 @@ fn whichever_step_of_a_backup_finds_the_disk_full_no_snapshot_is_harmed_and_it_r
                 assert_eq!(whole::temporary_files(&vault), 0);
             }
         }
-        assert_eq!(repository.objects(Prefix::Sessions).unwrap(), [], "sessions");
+        // A session stays only as the sign that its snapshot has no second copy yet.
+        let copies = repository.objects(Prefix::SecondCopies).unwrap();
+        for (session, _) in repository.objects(Prefix::Sessions).unwrap() {
+            let ObjectName::Session(id) = session else { panic!("{session} was left") };
+            assert!(known.0.contains_key(&id), "{session} was left without a snapshot");
+            let copy = ObjectName::SecondCopy(Doubled::Snapshot(id));
+            assert!(copies.iter().all(|(name, _)| *name != copy), "{session} was left");
+        }
         known.add(&whole::back_up(&repository, &changed).unwrap(), &changed);
         known.are_whole(&repository, known.0.keys().copied()).unwrap();
         whole::is_whole_but_for_copies(&repository).unwrap();
