@@ -78,6 +78,8 @@ pub struct InitOptions {
     pub chunker: ChunkerParameters,
     /// Plaintext bytes a frame.
     pub frame_target_bytes: u32,
+    /// The mean size of data packs, 64 KiB to 512 MiB.
+    pub pack_data_bytes: u32,
     /// zstd level, 1 to 19.
     pub level: i8,
     /// Percent of parity that packs get, 0 to 100; `None`: what the place says.
@@ -213,6 +215,9 @@ impl Default for InitOptions {
                 max_bytes: 512 << 10,
             },
             frame_target_bytes: 1 << 20,
+            // Sealed bytes wait in memory until their pack is full and written: with two threads five packs, which this
+            // keeps near 64 MiB.
+            pack_data_bytes: 12 << 20,
             level: 3,
             parity_percent: None,
             label: String::new(),

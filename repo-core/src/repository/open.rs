@@ -25,9 +25,6 @@ use crate::platform::host;
 use crate::seal;
 use crate::store::refuse_undecided;
 
-/// Sealed bytes wait in memory until their pack is full and written: with two threads five packs, which this keeps
-/// near 64 MiB.
-const PACK_DATA_BYTES: u32 = 12 << 20;
 const PACK_META_BYTES: u32 = 6 << 20;
 
 /// What unlocking gives.
@@ -366,7 +363,7 @@ fn new_config(options: &InitOptions, backend: &dyn Backend) -> Result<Config> {
         chunker: options.chunker,
         frame: FrameParameters { target_bytes: options.frame_target_bytes, isolation: 1 },
         level: options.level,
-        pack_data_bytes: PACK_DATA_BYTES,
+        pack_data_bytes: options.pack_data_bytes,
         pack_meta_bytes: PACK_META_BYTES,
         padding: 1,
         put_if_absent: backend.capabilities().put_if_absent,

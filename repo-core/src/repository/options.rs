@@ -30,6 +30,12 @@ impl InitOptions {
         self
     }
 
+    /// The mean size of data packs, 64 KiB to 512 MiB; a backup may ask for another.
+    pub fn pack_data_bytes(mut self, bytes: u32) -> Self {
+        self.pack_data_bytes = bytes;
+        self
+    }
+
     /// zstd level, 1 to 19.
     pub fn level(mut self, level: i8) -> Self {
         self.level = level;
