@@ -135,7 +135,7 @@ fn what_is_dead_of_a_pack_is_the_share_of_its_frames_plaintext() {
     let place = Place::new();
     let (kept, gone) = (noise(1, 4 << 20), noise(2, 4 << 20));
     place.backup("/kept", &kept);
-    place.backup("/more", &[&gone[..], &kept[..1 << 20]].concat());
+    place.backup("/more", &[&gone[..], &kept[..3 << 20]].concat());
     let store = place.repository.fresh_store().unwrap();
     let view = store.view();
     let mut live = Live::of_none(&view);
