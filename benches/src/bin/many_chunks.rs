@@ -73,7 +73,8 @@ impl Read for Stream {
 fn make(directory: &str, chunks: u64) -> Result<(), Box<dyn Error>> {
     let password = std::env::var("ICECORE_PASSWORD").map_err(|_| "ICECORE_PASSWORD is not set")?;
     let secret = Secret::password(password);
-    let mut options = InitOptions::new().frame_target_bytes(FRAME_BYTES).pack_data_bytes(PACK_BYTES).level(1).parity_percent(0);
+    let mut options =
+        InitOptions::new().frame_target_bytes(FRAME_BYTES).pack_data_bytes(PACK_BYTES).level(1).parity_percent(0);
     options.chunker = ChunkerParameters {
         min_bytes: options.chunker.min_bytes / FACTOR,
         average_bytes: options.chunker.average_bytes / FACTOR,
