@@ -206,6 +206,15 @@ impl Prefix {
     }
 }
 
+/// Whether an object is there, by a read of its first byte.
+pub fn is_there(backend: &dyn Backend, name: &ObjectName) -> Result<bool, BackendError> {
+    match backend.get(name, Span::Range { offset: 0, length: 1 }) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_absent() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 impl Span {
     /// The part of an object of `size` bytes: offset and length, cut to what is there.
     pub fn within(self, size: u64) -> (u64, u64) {

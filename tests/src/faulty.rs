@@ -68,35 +68,27 @@ pub enum Fault {
     Lied,
 }
 
+/// What can become of a put. The last only of an object that can be torn.
+const OF_A_PUT: [Fault; 11] = [
+    Fault::Io,
+    Fault::Full,
+    Fault::StaysFull,
+    Fault::ErrorAfter,
+    Fault::UnknownDone,
+    Fault::UnknownLost,
+    Fault::Late,
+    Fault::Dies,
+    Fault::DiesAfter,
+    Fault::Lied,
+    Fault::Torn,
+];
+
 impl Call {
     /// What can become of it.
     pub fn faults(&self) -> &'static [Fault] {
         match self {
-            Self::Put(name) if can_be_torn(name) => &[
-                Fault::Io,
-                Fault::Full,
-                Fault::StaysFull,
-                Fault::ErrorAfter,
-                Fault::UnknownDone,
-                Fault::UnknownLost,
-                Fault::Late,
-                Fault::Dies,
-                Fault::DiesAfter,
-                Fault::Torn,
-                Fault::Lied,
-            ],
-            Self::Put(_) => &[
-                Fault::Io,
-                Fault::Full,
-                Fault::StaysFull,
-                Fault::ErrorAfter,
-                Fault::UnknownDone,
-                Fault::UnknownLost,
-                Fault::Late,
-                Fault::Dies,
-                Fault::DiesAfter,
-                Fault::Lied,
-            ],
+            Self::Put(name) if can_be_torn(name) => &OF_A_PUT,
+            Self::Put(_) => &OF_A_PUT[..OF_A_PUT.len() - 1],
             Self::Remove(_) => &[Fault::Io, Fault::ErrorAfter, Fault::Late, Fault::Dies, Fault::DiesAfter, Fault::Lied],
             Self::Replace(_) => &[
                 Fault::Io,

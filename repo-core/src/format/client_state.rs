@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use super::cursor::Cursor;
+use super::cursor::between_magic_and_hash;
 use crate::error::Corruption;
 use crate::id::{RepositoryId, SeriesId, SnapshotId};
 
@@ -81,14 +81,7 @@ impl ClientState {
     /// # Errors
     /// The bytes are damaged, or of another repository: nothing in them is to be believed.
     pub fn decode(bytes: &[u8], repository: RepositoryId) -> Result<Self, Corruption> {
-        let (body, hash) = bytes.split_last_chunk::<HASH_LENGTH>().ok_or(Corruption::Truncated)?;
-        let mut cursor = Cursor::new(body);
-        if cursor.array::<8>()? != MAGIC {
-            return Err(Corruption::Malformed("beginning of a client's memory"));
-        }
-        if blake3::hash(body) != blake3::Hash::from_bytes(*hash) {
-            return Err(Corruption::Hash);
-        }
+        let mut cursor = between_magic_and_hash(bytes, &MAGIC, "beginning of a client's memory")?;
         if cursor.array::<16>()? != repository.0 {
             return Err(Corruption::Malformed("repository of a client's memory: another one"));
         }
@@ -96,7 +89,7 @@ impl ClientState {
         let keyring = Generation { number: cursor.u64()?, digest: cursor.array()? };
         let config = Generation { number: cursor.u64()?, digest: cursor.array()? };
         let mut heads = BTreeSet::new();
-        for _ in 0..body.len().saturating_sub(FIXED_LENGTH) / HEAD_LENGTH {
+        for _ in 0..cursor.remaining() / HEAD_LENGTH {
             let head = Head {
                 series: SeriesId(cursor.array()?),
                 sequence: cursor.u64()?,

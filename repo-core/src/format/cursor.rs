@@ -3,6 +3,24 @@
 
 use crate::error::Corruption;
 
+/// What is between `magic` and the BLAKE3 of all before it, by which a client's own files begin and end. `beginning`: what is
+/// wrong if it begins otherwise.
+pub(super) fn between_magic_and_hash<'a>(
+    bytes: &'a [u8],
+    magic: &[u8; 8],
+    beginning: &'static str,
+) -> Result<Cursor<'a>, Corruption> {
+    let (body, hash) = bytes.split_last_chunk::<32>().ok_or(Corruption::Truncated)?;
+    let mut cursor = Cursor::new(body);
+    if cursor.array::<8>()? != *magic {
+        return Err(Corruption::Malformed(beginning));
+    }
+    if blake3::hash(body) != blake3::Hash::from_bytes(*hash) {
+        return Err(Corruption::Hash);
+    }
+    Ok(cursor)
+}
+
 /// Reads from the front of a slice.
 pub(crate) struct Cursor<'a> {
     rest: &'a [u8],

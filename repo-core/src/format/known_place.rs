@@ -4,12 +4,11 @@
 //!
 //! `magic[8] ‖ repository[16] … ‖ BLAKE3[32] of all before`; the one met last is last, each once.
 
-use super::cursor::Cursor;
+use super::cursor::between_magic_and_hash;
 use crate::error::Corruption;
 use crate::id::RepositoryId;
 
 const MAGIC: [u8; 8] = *b"RCOPLA\0\x01";
-const HASH_LENGTH: usize = 32;
 /// Disks that take turns at one mount point are a few.
 const REPOSITORIES_MAX: usize = 64;
 
@@ -61,16 +60,9 @@ impl KnownPlace {
     /// # Errors
     /// The bytes are damaged: nothing in them is to be believed.
     pub fn decode(bytes: &[u8]) -> Result<Self, Corruption> {
-        let (body, hash) = bytes.split_last_chunk::<HASH_LENGTH>().ok_or(Corruption::Truncated)?;
-        let mut cursor = Cursor::new(body);
-        if cursor.array::<8>()? != MAGIC {
-            return Err(Corruption::Malformed("beginning of a known place"));
-        }
-        if blake3::hash(body) != blake3::Hash::from_bytes(*hash) {
-            return Err(Corruption::Hash);
-        }
+        let mut cursor = between_magic_and_hash(bytes, &MAGIC, "beginning of a known place")?;
         let mut place = Self::new();
-        for _ in 0..(body.len() - MAGIC.len()) / 16 {
+        for _ in 0..cursor.remaining() / 16 {
             let repository = RepositoryId(cursor.array()?);
             if place.knows(repository) || place.repositories.len() == REPOSITORIES_MAX {
                 return Err(Corruption::Malformed("repositories of a known place"));

@@ -4,7 +4,7 @@
 //! `magic[8] ‖ repository[16] ‖ (pack[32] ‖ u64 hashed ‖ u64 decoded) … ‖ BLAKE3[32] of all before`; times in nanoseconds since
 //! 1970 UTC, 0 is never; packs ascending.
 
-use super::cursor::Cursor;
+use super::cursor::between_magic_and_hash;
 use crate::error::Corruption;
 use crate::id::{PackId, RepositoryId};
 
@@ -38,19 +38,12 @@ pub fn encode(repository: RepositoryId, rows: &[VerifiedRow]) -> Vec<u8> {
 
 /// Refuses what is damaged or of another repository.
 pub fn decode(bytes: &[u8], repository: RepositoryId) -> Result<Vec<VerifiedRow>, Corruption> {
-    let (body, hash) = bytes.split_last_chunk::<HASH_LENGTH>().ok_or(Corruption::Truncated)?;
-    let mut cursor = Cursor::new(body);
-    if cursor.array::<8>()? != MAGIC {
-        return Err(Corruption::Malformed("beginning of a list of verified packs"));
-    }
-    if blake3::hash(body) != blake3::Hash::from_bytes(*hash) {
-        return Err(Corruption::Hash);
-    }
+    let mut cursor = between_magic_and_hash(bytes, &MAGIC, "beginning of a list of verified packs")?;
     if cursor.array::<16>()? != repository.0 {
         return Err(Corruption::Malformed("repository of a list of verified packs: another one"));
     }
-    let mut rows: Vec<VerifiedRow> = Vec::with_capacity(body.len() / ROW_LENGTH);
-    for _ in 0..body.len().saturating_sub(MAGIC.len() + 16) / ROW_LENGTH {
+    let mut rows: Vec<VerifiedRow> = Vec::with_capacity(cursor.remaining() / ROW_LENGTH);
+    for _ in 0..cursor.remaining() / ROW_LENGTH {
         let pack = PackId(cursor.array()?);
         let (hashed_ns, decoded_ns) = (cursor.u64()?.cast_signed(), cursor.u64()?.cast_signed());
         if rows.last().is_some_and(|last| last.pack >= pack) {

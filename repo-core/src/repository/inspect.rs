@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::Repository;
-use crate::backend::{Listed, Prefix, Span};
+use crate::backend::{self, Listed, Prefix, Span};
 use crate::error::{Corruption, Error, Result};
 use crate::format::config::Config;
 use crate::format::header::ObjectType;
@@ -65,11 +65,7 @@ impl Repository {
     }
 
     fn is_there(&self, object: &ObjectName) -> Result<bool> {
-        match self.inner.backend.get(object, Span::Range { offset: 0, length: 1 }) {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_absent() => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        Ok(backend::is_there(self.inner.backend.as_ref(), object)?)
     }
 
     /// Whether both copies are gone: removed by another client since they were listed.

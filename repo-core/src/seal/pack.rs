@@ -241,6 +241,25 @@ impl ObjectBuilder {
         codec: &mut FrameCodec,
         check: impl FnOnce(&[u8], &[ChunkRecord]) -> Result<(), Corruption>,
     ) -> Result<()> {
+        let chunks = self.footer.chunks_of(self.footer.frames.len() - 1);
+        self.open_last(codec, |codec, record, stored, raw| {
+            codec.decompress_into(record.codec, stored, record.raw_length as usize, raw)?;
+            check(raw, chunks)
+        })
+    }
+
+    /// The same, for a frame that moved as it was compressed: it must be `packed`.
+    fn reopen_last_packed(&self, codec: &mut FrameCodec, packed: &[u8]) -> Result<()> {
+        let is_same = |stored: &[u8]| if stored == packed { Ok(()) } else { Err(Corruption::Hash) };
+        self.open_last(codec, |_, _, stored, _| is_same(stored))
+    }
+
+    /// Decrypts the frame that was sealed last. `judge` is given an empty buffer too.
+    fn open_last(
+        &self,
+        codec: &mut FrameCodec,
+        judge: impl FnOnce(&mut FrameCodec, &FrameRecord, &[u8], &mut Vec<u8>) -> Result<(), Corruption>,
+    ) -> Result<()> {
         let ordinal = self.footer.frames.len() - 1;
         let record = self.footer.frames[ordinal];
         let mut scratch = codec.take_scratch();
@@ -250,24 +269,9 @@ impl ObjectBuilder {
         let outcome = self
             .keys
             .open_in_place(Domain::Frame, ordinal as u32, &associated, sealed)
-            .and_then(|stored| codec.decompress_into(record.codec, stored, record.raw_length as usize, raw))
-            .and_then(|()| check(raw, self.footer.chunks_of(ordinal)));
+            .and_then(|stored| judge(codec, &record, stored, raw));
         codec.return_scratch(scratch);
         outcome.map_err(|problem| Error::SelfCheck(problem.to_string()))
-    }
-
-    /// Opens the frame that was sealed last from its stored bytes: it must be `packed`.
-    fn reopen_last_packed(&self, codec: &mut FrameCodec, packed: &[u8]) -> Result<()> {
-        let ordinal = self.footer.frames.len() - 1;
-        let record = self.footer.frames[ordinal];
-        let mut scratch = codec.take_scratch();
-        let sealed = &mut scratch[0];
-        sealed.extend_from_slice(&self.buffer[record.offset as usize..]);
-        let associated = frame_associated(&self.header, record.raw_length, record.codec);
-        let opened = self.keys.open_in_place(Domain::Frame, ordinal as u32, &associated, sealed);
-        let is_same = opened.as_ref().is_ok_and(|stored| *stored == packed);
-        codec.return_scratch(scratch);
-        if is_same { Ok(()) } else { Err(Error::SelfCheck("a frame that was moved does not come back".into())) }
     }
 
     /// Pads, seals the table, hashes.

@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use crate::backend::{Backend, Listed, Prefix, Put, Span};
+use crate::backend::{self, Backend, Listed, Prefix, Put, Span};
 use crate::crypto::Keys;
 use crate::error::{Corruption, Error, Result};
 use crate::format::gc::{Damaged, Done, Mark, Plan, Tombstone};
@@ -105,8 +105,7 @@ pub fn read_step<T>(
     let (purpose, object_type) = step_type(stage);
     let step = seal::open_box(keys, purpose, object_type, &name, &bytes).and_then(|payload| {
         // Who was shut out by a rotation still knows the keys before it, and says nothing about what is deleted after it.
-        let header = bytes.first_chunk::<HEADER_LENGTH>().ok_or(Corruption::Truncated)?;
-        if Header::decode(header)?.key_epoch < keys.oldest_epoch_of_cycles() {
+        if seal::key_epoch(&bytes).is_none_or(|epoch| epoch < keys.oldest_epoch_of_cycles()) {
             return Err(Corruption::Malformed("a step of a cycle under keys from before a rotation"));
         }
         decode(&payload)
@@ -275,20 +274,12 @@ pub fn put_second_copy(backend: &dyn Backend, snapshot: SnapshotId, bytes: Bytes
     let put = backend.put_new(&copy, bytes)?;
     if put == Put::Created
         && !mutant!("a late second copy stays")
-        && is_gone(backend, &doubled.into())?
-        && is_gone(backend, &ObjectName::Session(snapshot))?
+        && !backend::is_there(backend, &doubled.into())?
+        && !backend::is_there(backend, &ObjectName::Session(snapshot))?
     {
         backend.remove(&copy)?;
     }
     Ok(put)
-}
-
-fn is_gone(backend: &dyn Backend, name: &ObjectName) -> Result<bool> {
-    match backend.get(name, Span::Range { offset: 0, length: 1 }) {
-        Ok(_) => Ok(false),
-        Err(error) if error.is_absent() => Ok(true),
-        Err(error) => Err(error.into()),
-    }
 }
 
 #[cfg(test)]

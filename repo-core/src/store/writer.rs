@@ -11,7 +11,7 @@ use hashbrown::HashTable;
 use super::Store;
 use super::index::{Index, hash, pack_row};
 use super::session::SignsOfLife;
-use crate::backend::{Put, Span};
+use crate::backend::{self, Put, Span};
 use crate::crypto;
 use crate::error::{Error, Result};
 use crate::format::INDEX_BLOCK_BYTES_MAX;
@@ -244,14 +244,13 @@ impl<'s> Sealing<'s> {
         if shards == 0 {
             return Ok(());
         }
-        match backend.get(&parity, Span::Range { offset: 0, length: 1 }) {
-            Ok(_) => Ok(backend.make_durable(&parity)?),
-            Err(error) if error.is_absent() => match backend.get(&name, Span::All) {
-                Ok(bytes) if seal::has_name(&bytes, &row.id.0) => self.put_parity(row.id, &bytes),
-                // Damaged, or gone since it was listed: there is none to be made, and a check says so.
-                _ => Ok(()),
-            },
-            Err(error) => Err(error.into()),
+        if backend::is_there(backend.as_ref(), &parity)? {
+            return Ok(backend.make_durable(&parity)?);
+        }
+        match backend.get(&name, Span::All) {
+            Ok(bytes) if seal::has_name(&bytes, &row.id.0) => self.put_parity(row.id, &bytes),
+            // Damaged, or gone since it was listed: there is none to be made, and a check says so.
+            _ => Ok(()),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use crate::backend::Span;
+use crate::backend;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, ChunkKind, ObjectName, PackId};
 use crate::mutants::mutant;
@@ -87,11 +87,7 @@ impl Question<'_> {
     /// Whether a listed pack still is: somebody else may carry out the same plan at this moment.
     fn is_there(&self, pack: &PackId) -> Result<bool> {
         let Some((kind, _)) = self.view.report().listed_packs.get(pack) else { return Ok(false) };
-        match self.store.backend().get(&ObjectName::Pack(*kind, *pack), Span::Range { offset: 0, length: 1 }) {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_absent() => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        Ok(backend::is_there(self.store.backend().as_ref(), &ObjectName::Pack(*kind, *pack))?)
     }
 
     /// Those of these packs that may go as far as it is known what goes with them: of one without a table that is nothing, if
