@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::{env, fs};
 
 use repo_core::{
-    AppendOnly, Backend, BackendErrorKind, Error, InitOptions, Limited, Local, ObjectName, OpenOptions, Repository,
-    Secret, Span,
+    AppendOnly, Backend, BackendErrorKind, Error, InitOptions, Limited, Local, Mirrored, ObjectName, OpenOptions,
+    Repository, Secret, Span,
 };
 
 use crate::args::Global;
@@ -72,21 +72,43 @@ impl Context {
     /// Opens the repository, and tells by which secret.
     pub fn open_knowing_how(&self) -> Outcome<(Repository, Secret)> {
         let hint = self.global.key_hint.clone().or_else(|| env::var("ICECORE_KEY_HINT").ok());
-        self.open_by(&self.place()?, hint, &(&self.global).into())
+        let place = self.place()?;
+        self.open_by(&place, self.backend_at(&place), hint, &(&self.global).into())
+    }
+
+    /// Opens the repository to read it, with a mirror for what it cannot give itself.
+    pub fn open_mirrored(&self, mirror: &Path) -> Outcome<(Repository, Arc<Mirrored>)> {
+        let place = self.place()?;
+        let (first, second) = (self.backend_at(&place), self.backend_at(mirror));
+        let formats = [&first, &second].map(|place| place.get(&ObjectName::Format, Span::All));
+        match formats {
+            [_, Err(error)] if error.is_absent() => {
+                return Err(Failure::told(format!("there is no mirror at {}", names::path(mirror))));
+            }
+            [Ok(ours), Ok(theirs)] if ours != theirs => {
+                return Err(Failure::told(format!("{} mirrors another repository", names::path(mirror))));
+            }
+            _ => {}
+        }
+        let both = Arc::new(Mirrored::new(first, second));
+        let hint = self.global.key_hint.clone().or_else(|| env::var("ICECORE_KEY_HINT").ok());
+        let (repository, _) =
+            self.open_by(&place, Arc::clone(&both) as Arc<dyn Backend>, hint, &(&self.global).into())?;
+        Ok((repository, both))
     }
 
     /// Opens a repository, be it that of the command line or another.
     pub fn open_at(&self, place: &Path, hint: Option<String>, sources: &secrets::Sources<'_>) -> Outcome<Repository> {
-        self.open_by(place, hint, sources).map(|(repository, _)| repository)
+        self.open_by(place, self.backend_at(place), hint, sources).map(|(repository, _)| repository)
     }
 
     fn open_by(
         &self,
         place: &Path,
+        backend: Arc<dyn Backend>,
         hint: Option<String>,
         sources: &secrets::Sources<'_>,
     ) -> Outcome<(Repository, Secret)> {
-        let backend = self.backend_at(place);
         // Before a password is asked for: there may be nothing to open.
         match backend.get(&ObjectName::Format, Span::All) {
             Err(_) if place.is_file() => {

@@ -1,4 +1,5 @@
-//! Ctrl-C, TERM and HUP. Handlers set flags and nothing else; whoever is at work, or waits for a person, looks at them.
+//! Ctrl-C, TERM and HUP, and USR1, which asks for progress. Handlers set flags and nothing else; whoever is at work, or waits
+//! for a person, looks at them.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -7,7 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use repo_core::system::{self, TerminalModes};
 use repo_core::{Event, Progress};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 use signal_hook::iterator::{Handle, Signals};
 use signal_hook::low_level::emulate_default_handler;
@@ -93,6 +94,32 @@ pub fn stop_flag() -> io::Result<Arc<AtomicBool>> {
     }
     ENDS_AT_ONCE.store(false, SeqCst);
     Ok(stop)
+}
+
+/// From now on USR1 does not end the program: whoever asks for progress of something that has none gets no answer.
+pub fn survive_questions() {
+    // Nobody looks at it; where it cannot be registered the signal does what it does to any program.
+    flag::register(SIGUSR1, Arc::default()).ok();
+}
+
+/// Runs `verb`, and meanwhile `answer` whenever USR1 comes.
+pub fn while_answering<T>(answer: impl Fn() + Send + Sync, verb: impl FnOnce() -> T) -> T {
+    let Ok(mut questions) = Signals::new([SIGUSR1]) else { return verb() };
+    /// Ends the waiting whatever becomes of the verb.
+    struct Close(Handle);
+    impl Drop for Close {
+        fn drop(&mut self) {
+            self.0.close();
+        }
+    }
+    let close = Close(questions.handle());
+    thread::scope(|scope| {
+        let wait = move || questions.forever().for_each(|_| answer());
+        // Without it nobody answers, which is no reason to do nothing.
+        thread::Builder::new().name("questions".to_owned()).spawn_scoped(scope, wait).ok();
+        let _close = close;
+        verb()
+    })
 }
 
 /// Hears nothing of a verb, and stops it at Ctrl-C and TERM.

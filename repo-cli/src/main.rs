@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(problem) => return exit::usage(&problem, std::env::args_os().any(|argument| argument == "--json")),
     };
+    interrupt::survive_questions();
     let output = output::Output::new(&arguments.global);
     let context = context::Context::new(arguments.global, output);
     let result = commands::run(arguments.command, &context);

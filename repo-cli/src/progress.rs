@@ -1,4 +1,4 @@
-//! What a running verb tells, made into a status line, JSON lines and messages; and Ctrl-C, made into its one question.
+//! What a running verb tells, made into a status line, JSON lines and messages; and Ctrl-C and USR1, made into its questions.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -42,6 +42,8 @@ pub enum Task {
     Copy,
     Mirror,
     Repair,
+    /// A directory is read, and what differs is told by the verb.
+    Compare,
 }
 
 /// Hears a verb.
@@ -105,10 +107,13 @@ impl<'o> Reporter<'o> {
     /// Runs the verb. Meanwhile the status line is drawn also when nothing happens; afterwards it is gone, and
     /// results may come.
     pub fn watch<T>(&mut self, verb: impl FnOnce(&Self) -> T) -> T {
-        let result = match self.output.has_status() {
-            true => self.ticking(verb),
-            false => verb(self),
-        };
+        let result = interrupt::while_answering(
+            || self.answer(),
+            || match self.output.has_status() {
+                true => self.ticking(verb),
+                false => verb(self),
+            },
+        );
         self.scan.take();
         self.output.clear_status();
         result
@@ -154,7 +159,7 @@ impl<'o> Reporter<'o> {
             }
             _ => _ = self.counts.files.fetch_add(1, Relaxed),
         }
-        if self.output.verbosity() >= 3 {
+        if self.output.verbosity() >= 3 && self.task != Task::Compare {
             self.tell_entry(name, action, bytes);
         }
     }
@@ -194,6 +199,7 @@ impl<'o> Reporter<'o> {
                 Task::Copy => "copy",
                 Task::Mirror => "mirror",
                 Task::Repair => "repair",
+                Task::Compare => "compare",
             };
             let message = format!("{}: {message}", path.display());
             let item = json::text(path.as_os_str().as_encoded_bytes());
@@ -222,7 +228,8 @@ impl<'o> Reporter<'o> {
 
     /// Draws, if it is time to and nobody else does.
     fn show(&self) {
-        if !(self.output.has_status() || self.output.is_json() && self.output.verbosity() > 0) {
+        let in_json = self.output.is_json() && self.output.verbosity() > 0 && self.task != Task::Compare;
+        if !(self.output.has_status() || in_json) {
             return;
         }
         let Ok(mut current) = self.current.try_lock() else { return };
@@ -237,9 +244,22 @@ impl<'o> Reporter<'o> {
         }
     }
 
+    /// To USR1: where the verb is, whatever else is shown.
+    fn answer(&self) {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.output.is_json() {
+            return self.show_json(&current.paths);
+        }
+        self.output.error_line(&self.moment().line(self.task, current.stage));
+        for path in &current.paths {
+            self.output.error_line(&names::shown(path));
+        }
+    }
+
     /// A backup does not read what is unchanged; a restore and a check handle every byte.
     fn bytes_done(&self) -> u64 {
-        let unread = if self.task == Task::Backup { self.counts.unchanged_bytes.load(Relaxed) } else { 0 };
+        let reads_what_changed = matches!(self.task, Task::Backup | Task::Compare);
+        let unread = if reads_what_changed { self.counts.unchanged_bytes.load(Relaxed) } else { 0 };
         self.counts.bytes.load(Relaxed) + unread
     }
 
@@ -250,15 +270,18 @@ impl<'o> Reporter<'o> {
         self.scan.get().and_then(Scan::total).or(told)
     }
 
-    fn show_lines(&self, paths: &[Vec<u8>], stage: &str) {
-        let moment = Moment {
+    fn moment(&self) -> Moment {
+        Moment {
             elapsed: self.elapsed(),
             done: Total { files: self.counts.files.load(Relaxed), bytes: self.bytes_done() },
             moved_bytes: self.counts.bytes.load(Relaxed),
             total: self.total(),
             problems: self.counts.problems.load(Relaxed),
-        };
-        let mut lines = vec![moment.line(self.task, stage)];
+        }
+    }
+
+    fn show_lines(&self, paths: &[Vec<u8>], stage: &str) {
+        let mut lines = vec![self.moment().line(self.task, stage)];
         lines.extend(paths.iter().map(|path| names::shown(path).into_owned()));
         self.output.status(&lines);
     }
@@ -284,20 +307,18 @@ impl<'o> Reporter<'o> {
                 bytes_restored: self.bytes_done().saturating_sub(self.counts.unchanged_bytes.load(Relaxed)),
                 bytes_skipped: self.counts.unchanged_bytes.load(Relaxed),
             }),
-            Task::Backup | Task::Check | Task::Copy | Task::Mirror | Task::Prune | Task::Repair => {
-                self.output.json_now(&Status {
-                    message_type: "status",
-                    seconds_elapsed,
-                    seconds_remaining: line::remaining(self.elapsed(), percent_done).map_or(0, |left| left.as_secs()),
-                    percent_done,
-                    total_files,
-                    files_done: files,
-                    total_bytes,
-                    bytes_done: self.bytes_done(),
-                    error_count: self.counts.problems.load(Relaxed),
-                    current_files: paths.iter().map(|path| json::text(path)).collect(),
-                })
-            }
+            _ => self.output.json_now(&Status {
+                message_type: "status",
+                seconds_elapsed,
+                seconds_remaining: line::remaining(self.elapsed(), percent_done).map_or(0, |left| left.as_secs()),
+                percent_done,
+                total_files,
+                files_done: files,
+                total_bytes,
+                bytes_done: self.bytes_done(),
+                error_count: self.counts.problems.load(Relaxed),
+                current_files: paths.iter().map(|path| json::text(path)).collect(),
+            }),
         };
         result.ok();
     }

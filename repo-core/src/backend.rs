@@ -12,15 +12,19 @@ use crate::error::BackendError;
 use crate::id::{ObjectName, PackKind};
 
 mod append_only;
+mod draft;
 mod limit;
 mod local;
 mod memory;
+mod mirrored;
 pub mod policy;
 
 pub use append_only::AppendOnly;
+pub(crate) use draft::Draft;
 pub use limit::Limited;
 pub use local::Local;
 pub use memory::Memory;
+pub use mirrored::Mirrored;
 
 /// A place for objects. The promises, which the contract suite checks on every implementation:
 ///
@@ -102,6 +106,12 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// Keeps such room again, if there is enough; nothing depends on it. The default keeps none.
     fn keep_reserve(&self) {}
+
+    /// Another place with the same objects, byte for byte, to ask where the bytes of this one prove to be damaged. The
+    /// default is none.
+    fn mirror(&self) -> Option<&dyn Backend> {
+        None
+    }
 
     /// What this place can do.
     fn capabilities(&self) -> Capabilities;

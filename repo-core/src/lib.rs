@@ -125,7 +125,9 @@ mod world;
 pub use bytes::Bytes;
 
 pub use backend::policy;
-pub use backend::{AppendOnly, Backend, Capabilities, Limited, Listed, Local, Memory, Prefix, Put, Removal, Span};
+pub use backend::{
+    AppendOnly, Backend, Capabilities, Limited, Listed, Local, Memory, Mirrored, Prefix, Put, Removal, Span,
+};
 pub use crypto::{PasswordCost, Secret};
 pub use error::{BackendError, BackendErrorKind, Corruption, Error, Result, RollbackSign};
 pub use format::client_state::ClientState;
@@ -158,7 +160,7 @@ pub use ops::repair::packs::{PackOutcome, RepairPacksOptions, RepairPacksReport,
 pub use ops::repair::parity::{ParityOptions, ParityReport, Unhealed};
 pub use ops::repair::snapshots::{RepairSnapshotsOptions, RepairSnapshotsReport, RepairedSnapshot};
 pub use ops::repair::{LostEntry, LostPart};
-pub use ops::restore::{Overwrite, RestoreOptions, RestoreReport};
+pub use ops::restore::{Overwrite, Owner, RestoreOptions, RestoreReport};
 pub use ops::tag::{ForgottenSnapshot, TagOptions, TagReport};
 pub use progress::{Action, Event, Progress, Silent};
 pub use repository::{
@@ -177,7 +179,7 @@ pub mod system {
     pub use crate::platform::frontend::{
         TerminalModes, create_private_directories, create_private_file, ignores_signal, path_from_bytes,
     };
-    pub use crate::platform::host::{CurrentUser, current_user, host_name};
+    pub use crate::platform::host::{CurrentUser, Names, current_user, host_name};
 }
 
 /// The back door for benches, fuzz targets and tests of this project. No promise of any kind.

@@ -33,7 +33,7 @@ use std::thread;
 
 use zeroize::Zeroizing;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Draft};
 use crate::crypto::{Keys, PasswordCost};
 use crate::error::{Error, Result};
 use crate::format::config::{ChunkerParameters, Config};
@@ -277,10 +277,21 @@ impl fmt::Display for Selector {
 impl Repository {
     /// The same repository with this many worker threads (default: as many as the machine has cores).
     pub fn with_threads(&self, threads: usize) -> Self {
+        let store = lock(&self.inner.store).clone();
+        self.with(self.inner.backend.clone(), threads.max(1), store)
+    }
+
+    /// The same repository under a layer that takes all writes and is gone with it: nothing below changes, and the content
+    /// of files that are backed up there is dropped.
+    pub(crate) fn draft(&self) -> Self {
+        self.with(Arc::new(Draft::new(self.inner.backend.clone())), self.inner.threads, None)
+    }
+
+    fn with(&self, backend: Arc<dyn Backend>, threads: usize, store: Option<Arc<Store>>) -> Self {
         let inner = &self.inner;
         Self {
             inner: Arc::new(Inner {
-                backend: inner.backend.clone(),
+                backend,
                 keys: inner.keys.clone(),
                 config: inner.config.clone(),
                 keyring_generation: inner.keyring_generation,
@@ -289,8 +300,8 @@ impl Repository {
                 id: inner.id,
                 slot: inner.slot,
                 root_key: inner.root_key.clone(),
-                threads: threads.max(1),
-                store: Mutex::new(lock(&inner.store).clone()),
+                threads,
+                store: Mutex::new(store),
             }),
         }
     }

@@ -171,11 +171,19 @@ impl Store {
     }
 
     fn open_frame(&self, place: &Place) -> Result<Bytes> {
+        let read = |backend: &dyn Backend, pack: &PackKeys| self.open_frame_from(backend, pack, place);
+        let first = self.pack_keys(place.pack_kind, &place.pack).and_then(|pack| read(&*self.backend, &pack));
+        let Some(mirror) = self.backend.mirror().filter(|_| first.is_err()) else { return first };
+        // Not the keys that are kept: they may be of a damaged header.
+        let second = self.read_pack_keys(mirror, place.pack_kind, &place.pack).and_then(|pack| read(mirror, &pack));
+        second.or(first)
+    }
+
+    fn open_frame_from(&self, backend: &dyn Backend, pack: &PackKeys, place: &Place) -> Result<Bytes> {
         let object = ObjectName::Pack(place.pack_kind, place.pack);
-        let pack = self.pack_keys(place.pack_kind, &place.pack)?;
         let record = place.frame.record;
         let span = Span::Range { offset: record.offset.into(), length: record.stored_length.into() };
-        let sealed = self.backend.get(&object, span)?;
+        let sealed = backend.get(&object, span)?;
         if sealed.len() != record.stored_length as usize {
             return Err(Corruption::Truncated.of(object));
         }
@@ -189,15 +197,19 @@ impl Store {
         if let Some(keys) = lock(&self.pack_keys).get(id) {
             return Ok(keys.clone());
         }
-        let object = ObjectName::Pack(kind, *id);
-        let header = self.backend.get(&object, Span::Range { offset: 0, length: HEADER_LENGTH as u64 })?;
-        let keys = PackKeys::open(&self.keys, kind, &header).map_err(|problem| problem.of(object))?;
+        let keys = self.read_pack_keys(&*self.backend, kind, id)?;
         let mut cache = lock(&self.pack_keys);
         if cache.len() >= 4096 {
             cache.clear(); // a bound, not a policy: 4096 packs are 64 GiB
         }
         cache.insert(*id, keys.clone());
         Ok(keys)
+    }
+
+    fn read_pack_keys(&self, backend: &dyn Backend, kind: PackKind, id: &PackId) -> Result<PackKeys> {
+        let object = ObjectName::Pack(kind, *id);
+        let header = backend.get(&object, Span::Range { offset: 0, length: HEADER_LENGTH as u64 })?;
+        PackKeys::open(&self.keys, kind, &header).map_err(|problem| problem.of(object))
     }
 
     /// Lends a codec: making one costs more than a small frame.

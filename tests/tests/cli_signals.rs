@@ -1,6 +1,6 @@
 //! Ctrl-C and TERM: what is told, what is kept, and that the next run works.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Stdio};
 
 use icecore_tests::cli::{Cli, end, wait};
@@ -50,4 +50,28 @@ fn a_second_interrupt_ends_at_once() {
     }
     assert_eq!(wait(&mut child).code(), Some(130));
     cli.backup(&[]);
+}
+
+#[test]
+fn usr1_is_answered_with_the_progress_and_ends_nothing() {
+    let cli = Cli::new();
+    for flags in [["--json", "--quiet"].as_slice(), &["--quiet"]] {
+        let mut command = cli.command(&[flags, &["backup", "--stdin"]].concat());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        let is_json = flags.contains(&"--json");
+        let out: Box<dyn Read> = match is_json {
+            true => Box::new(child.stdout.take().expect("piped")),
+            false => Box::new(child.stderr.take().expect("piped")),
+        };
+        let input = vec![7; 4_000_000];
+        child.stdin.as_mut().expect("piped").write_all(&input).expect("the program reads, so it is at work");
+        kill_process(Pid::from_child(&child), Signal::USR1).expect("a child of ours");
+        let mut line = String::new();
+        BufReader::new(out).read_line(&mut line).expect("an answer, before the input ends");
+        assert!(line.starts_with(if is_json { "{\"message_type\":\"status\"" } else { "[0:" }), "{line}");
+        drop(child.stdin.take());
+        assert_eq!(wait(&mut child).code(), Some(0));
+    }
+    assert_eq!(cli.snapshots(), 2);
 }

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use icecore_tests::bench::{Bench, published};
+use icecore_tests::bench::{Bench, Ears, options, published};
 use icecore_tests::cli::Cli;
+use icecore_tests::counting::CountingSource;
+use icecore_tests::damage::objects;
 use icecore_tests::tree::{Dice, Planner, edit};
 use icecore_tests::whole::noise;
-use repo_core::{Change, DiffReport, Node, NodeKind, Repository, Snapshot};
+use repo_core::{Change, DiffReport, Mode, Node, NodeKind, Repository, Snapshot, Source};
+use serde_json::Value;
 
 type Entries = BTreeMap<Vec<u8>, Node>;
 
@@ -132,6 +135,61 @@ fn of_a_large_directory_and_a_large_file_only_what_differs_is_read() {
     assert!(report.added.bytes < 3_000_000, "{report:?}");
 }
 
+/// What the source has now against a snapshot.
+fn diff_with_now(
+    bench: &Bench,
+    source: &dyn Source,
+    before: &Snapshot,
+    mode: Mode,
+) -> (BTreeMap<Vec<u8>, Change>, DiffReport) {
+    let mut found = BTreeMap::new();
+    let heard = Ears::default();
+    let report = bench
+        .open()
+        .diff_with_source((before, b""), (source, b""), &options(mode), &heard, &mut |difference| {
+            found.insert(difference.path.to_vec(), difference.change);
+            ControlFlow::Continue(())
+        })
+        .expect("both are whole");
+    assert_eq!(heard.problems(), Vec::<String>::new());
+    (found, report)
+}
+
+#[test]
+fn a_snapshot_and_its_source_differ_as_that_and_the_next_backup_and_nothing_is_written() {
+    for seed in 0..6 {
+        let bench = Bench::in_memory();
+        let planner = Planner::new(bench.path(), &[32 << 10, 128 << 10]);
+        bench.grow(&planner.from_seed(seed));
+        let first = bench.backup();
+        let edits = edit(&bench.source(), seed, 1 + Dice::new(seed).below(40) as usize);
+        let stored = objects(bench.backend());
+        let (now, report) = diff_with_now(&bench, &bench.local_tree(), published(&first), Mode::Incremental);
+        let (all, all_report) = diff_with_now(&bench, &bench.local_tree(), published(&first), Mode::Full);
+        assert_eq!(objects(bench.backend()), stored, "nothing came, nothing went");
+        let second = bench.backup();
+        let (found, expected) = diff(&bench.open(), published(&first), published(&second));
+        assert_eq!(now, found, "seed {seed}: {edits:?}");
+        assert_eq!(all, found, "seed {seed}: {edits:?}");
+        assert_eq!((report.added.files, report.added.bytes), (expected.added.files, expected.added.bytes));
+        assert_eq!(all_report, report);
+    }
+}
+
+#[test]
+fn of_a_source_that_did_not_change_nothing_is_read_unless_that_is_wanted() {
+    let bench = Bench::in_memory();
+    bench.write("a", noise(1, 3_000_000));
+    bench.write("b/c", "c");
+    let (first, _) = bench.backup_counting(Mode::Incremental);
+    for (mode, bytes) in [(Mode::Incremental, 0), (Mode::Full, 3_000_001)] {
+        let source = CountingSource::aged(bench.local_tree(), 3600);
+        let (found, report) = diff_with_now(&bench, &source, published(&first), mode.clone());
+        assert_eq!((found.len(), report), (0, DiffReport::default()));
+        assert_eq!(source.readings().bytes(), bytes, "{mode:?}");
+    }
+}
+
 /// Two versions of a source, and what is to be said of them.
 fn two_versions() -> Cli {
     let cli = Cli::new();
@@ -196,8 +254,41 @@ fn diff_says_what_happened_to_each_entry_and_the_sums() {
 }
 
 #[test]
+fn a_directory_is_held_against_its_own_path_in_the_snapshot_or_another() {
+    let cli = Cli::new();
+    cli.write("source/stays", "stays");
+    cli.write("source/changes", "before");
+    cli.write("source/left.out", "x");
+    let source = cli.path("source");
+    let source = source.to_str().expect("a path of this test");
+    cli.run(&["backup", source, "--exclude", "*.out"]).succeeds();
+    cli.run(&["diff", "latest", source]).succeeds().tells("Files:           0 new,     0 removed,     0 changed");
+    cli.write("source/changes", "after");
+    cli.write("source/new", "new");
+    cli.write("source/not.wanted", "y");
+    let run = cli.run(&["diff", "latest", source, "--exclude", "not.*"]).succeeds();
+    assert!(run.out.contains("\nM    /changes\n+    /new\n\n"), "{}", run.out);
+    // What a relative path means begins with a dot.
+    let run = cli.run(&["diff", &format!("latest:{source}"), "./source/../source"]).succeeds();
+    assert!(run.out.contains("+    /not.wanted\n"), "{}", run.out);
+    // Restored elsewhere every inode is another one: it is read, and is the same.
+    cli.run(&["restore", &format!("latest:{source}"), "--target", cli.path("back").to_str().expect("ours")]).succeeds();
+    let run = cli.run(&["diff", &format!("latest:{source}"), cli.path("back").to_str().expect("ours"), "--metadata"]);
+    run.succeeds().tells("Files:           0 new,     0 removed,     0 changed");
+    let lines = cli.json(&["diff", "latest", source]);
+    let (statistics, changes) = lines.split_last().expect("lines");
+    assert!(changes.iter().all(|line| line["message_type"] == "change"), "{changes:?}");
+    assert_eq!((&statistics["target_snapshot"], statistics["target_directory"].as_str()), (&Value::Null, Some(source)));
+    assert_eq!(cli.snapshots(), 1, "nothing was made");
+}
+
+#[test]
 fn what_cannot_be_compared_is_refused_with_a_reason() {
     let cli = two_versions();
+    cli.run(&["diff", "latest", "./nowhere"]).fails(1, &["nowhere", "No such file"]);
+    cli.run(&["diff", "latest", "./source/changes"]).fails(1, &["is no directory"]);
+    cli.run(&["diff", "latest", "/usr"]).fails(1, &["/usr is not in the snapshot"]);
+    cli.run(&["diff", "latest~1", "latest", "--force"]).fails(1, &["concern a directory", "begins with / or ."]);
     cli.run(&["diff", "latest"]).fails(1, &["ID[:PATH]"]);
     cli.run(&["diff", "latest", "nonsense"]).fails(1, &["is not the id of a snapshot"]);
     cli.run(&["diff", "latest", "ffffffff"]).fails(1, &["ffffffff"]);

@@ -88,6 +88,10 @@ fn chunks_trees_and_packs_lead_to_the_files_that_need_them() {
         assert_eq!(hits.len(), 3, "one a snapshot: {hits:?}");
         assert!(hits.iter().all(|hit| hit["path"] == "/source/docs/deep/er/large.bin" && hit["id"] == id.as_str()));
     }
+    let located = cli.json(&["find", "--blob", &chunk, "--show-pack-id"]);
+    assert_eq!(located[0][0]["packs"], serde_json::json!([data]));
+    cli.run(&["find", "--blob", &chunk, "--show-pack-id"]).succeeds().tells(&format!("{chunk} is in pack {data}\n"));
+    cli.run(&["find", "x", "--show-pack-id"]).fails(1, &["--show-pack-id", "--blob or --tree"]);
     let run = cli.run(&["find", "--blob", &chunk]).succeeds();
     assert_eq!(run.out.lines().count(), 3);
     assert!(run.out.starts_with("file /source/docs/deep/er/large.bin in snapshot "), "{}", run.out);

@@ -65,6 +65,10 @@ pub struct Find {
     #[arg(long)]
     pack: bool,
 
+    /// With --blob or --tree: also the packs that hold it
+    #[arg(long)]
+    show_pack_id: bool,
+
     /// Every version of the files and directories at these whole paths: when each came, changed and went
     #[arg(long, value_name = "PATH", conflicts_with_all = ["patterns", "blob", "tree", "pack"])]
     history: Vec<OsString>,
@@ -125,6 +129,8 @@ struct Matches {
 struct ObjectMatch {
     object_type: &'static str,
     id: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    packs: Vec<String>,
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     path_base64: Option<String>,
@@ -145,6 +151,9 @@ struct Version {
 
 impl Find {
     pub fn run(self, context: &Context) -> Outcome {
+        if self.show_pack_id && !(self.blob || self.tree) {
+            return Err(Failure::told("--show-pack-id is about chunks: it needs --blob or --tree"));
+        }
         let patterns = if self.blob || self.tree || self.pack { Patterns::new() } else { self.read_patterns()? };
         let repository = context.open()?;
         let snapshots = self.snapshots(context, &repository)?;
@@ -246,6 +255,7 @@ impl Find {
         for text in &self.patterns {
             let text = text.to_string_lossy();
             let (object_type, chunks) = self.chunks(repository, &text)?;
+            let packs = if self.show_pack_id { self.packs(context, repository, &text, &chunks)? } else { Vec::new() };
             let mut finder = repository.finder(Wanted::Chunks(&chunks))?;
             for snapshot in snapshots {
                 let mut found = Vec::new();
@@ -265,6 +275,7 @@ impl Find {
                     all.push(ObjectMatch {
                         object_type,
                         id: text.to_string(),
+                        packs: packs.clone(),
                         path: json::text(&path),
                         path_base64: json::exact(&path),
                         snapshot: short.clone(),
@@ -274,6 +285,24 @@ impl Find {
             }
         }
         if context.output.is_json() { context.output.json(&all) } else { Ok(()) }
+    }
+
+    /// Says where a chunk is kept, unless its ids are for JSON.
+    fn packs(
+        &self,
+        context: &Context,
+        repository: &Repository,
+        text: &str,
+        chunks: &HashSet<ChunkId>,
+    ) -> Outcome<Vec<String>> {
+        let mut packs = Vec::new();
+        for chunk in chunks {
+            packs.extend(repository.packs_with(chunk)?.iter().map(ToString::to_string));
+        }
+        for pack in &packs {
+            context.output.say(0, &format!("{} is in pack {pack}", names::words(text)))?;
+        }
+        Ok(packs)
     }
 
     /// What an id stands for, and restic's word for it.

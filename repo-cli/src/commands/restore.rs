@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use repo_core::{Overwrite, Patterns, RestoreOptions, RestoreReport, system};
+use repo_core::{Event, Overwrite, Owner, Patterns, Progress, RestoreOptions, RestoreReport, system};
 use serde::Serialize;
 use serde_json::json;
 
@@ -78,6 +78,30 @@ pub struct Restore {
     #[arg(long, conflicts_with = "no_ownership")]
     ownership_by_name: bool,
 
+    /// Set owners and groups by number, as is done unless --ownership-by-name says otherwise
+    #[arg(long, conflicts_with = "ownership_by_name", alias = "numeric-ids", alias = "numeric-owner")]
+    numeric_owners: bool,
+
+    /// What belonged to FROM (a number, or a name as recorded) becomes TO's (a number, or a name of this machine); may be repeated
+    #[arg(long, value_name = "FROM:TO", conflicts_with = "no_ownership", value_delimiter = ',')]
+    map_user: Vec<String>,
+
+    /// The same for groups
+    #[arg(long, value_name = "FROM:TO", conflicts_with = "no_ownership", value_delimiter = ',')]
+    map_group: Vec<String>,
+
+    /// Give each file its name when it is whole: who reads the target meanwhile sees the old file or the new
+    #[arg(long)]
+    atomic: bool,
+
+    /// Go on with a restore that was cut off, or refresh: files of the same size and time are not read (--overwrite if-changed)
+    #[arg(long, conflicts_with = "overwrite")]
+    resume: bool,
+
+    /// A mirror of the repository (`icecore mirror`), read where the repository itself is damaged or does not answer
+    #[arg(long, value_name = "DIRECTORY")]
+    mirror: Option<PathBuf>,
+
     #[command(flatten)]
     excludes: Excludes,
 
@@ -109,7 +133,10 @@ impl Restore {
         let (name, subpath) = selection::split_path(self.snapshot.as_deref().unwrap_or_default())?;
         let options = self.options(subpath)?;
         self.check_target(&context.place()?)?;
-        let repository = context.open_aloud()?;
+        let (repository, mirrored) = match &self.mirror {
+            Some(mirror) => context.open_mirrored(mirror).map(|(repository, mirrored)| (repository, Some(mirrored)))?,
+            None => (context.open_aloud()?, None),
+        };
         let snapshot = selection::select(context, &repository, &name, &self.at, &self.filters)?;
         self.announce(context, &snapshot)?;
         let mut reporter = Reporter::new(&context.output, Task::Restore)?;
@@ -118,6 +145,14 @@ impl Restore {
             Failure::from_verb(error, "what was restored so far is in the target; the same command goes on from there")
         })?;
         self.print(context, &reporter, &report)?;
+        if let Some(taken) = mirrored.map(|mirrored| mirrored.taken_from_mirror()).filter(|taken| *taken > 0) {
+            reporter.report(Event::Note {
+                message: &format!(
+                    "{} came from the mirror, since the repository could not give them; `icecore repair packs --mirror DIRECTORY` mends it",
+                    numbers::count(taken, "read")
+                ),
+            });
+        }
         if report.total_files == 0 && report.problems == 0 && !options.include.is_empty() {
             // Said even with --quiet: a script that mistyped a pattern would take nothing for everything.
             let message = "--include let nothing in: nothing was restored";
@@ -149,6 +184,7 @@ impl Restore {
         let mut options = RestoreOptions::default();
         options.subpath = subpath;
         options.overwrite = match self.overwrite {
+            _ if self.resume => Overwrite::IfChanged,
             When::Always => Overwrite::Always,
             When::IfChanged => Overwrite::IfChanged,
             When::IfNewer => Overwrite::IfNewer,
@@ -169,6 +205,10 @@ impl Restore {
         options.include_xattrs = attribute_patterns(&self.include_xattr)?;
         options.no_special = self.no_special;
         options.ownership_by_name = self.ownership_by_name;
+        let names = system::Names::new();
+        options.map_users = owner_pairs(&self.map_user, "user", &|name| names.user_id(name))?;
+        options.map_groups = owner_pairs(&self.map_group, "group", &|name| names.group_id(name))?;
+        options.atomic = self.atomic;
         Ok(options)
     }
 
@@ -260,4 +300,25 @@ struct SummaryLine {
     total_bytes: u64,
     bytes_restored: u64,
     bytes_skipped: u64,
+}
+
+/// `FROM:TO` as the library takes it.
+fn owner_pairs(pairs: &[String], what: &str, known: &dyn Fn(&str) -> Option<u32>) -> Outcome<Vec<(Owner, u32)>> {
+    let bad = |pair: &str| {
+        Failure::with_hint(
+            format!("--map-{what} {}: not FROM:TO", names::words(pair)),
+            format!("write numbers or names, such as --map-{what} 1000:1001 or --map-{what} ann:bob"),
+        )
+    };
+    let pair = |pair: &String| {
+        let (from, to) =
+            pair.split_once(':').filter(|(from, to)| !from.is_empty() && !to.is_empty()).ok_or_else(|| bad(pair))?;
+        let from = from.parse().map_or_else(|_| Owner::Name(from.as_bytes().to_vec()), Owner::Id);
+        let to = to.parse().ok().or_else(|| known(to));
+        let to = to.ok_or_else(|| {
+            Failure::told(format!("--map-{what} {}: this machine has no such {what}", names::words(pair)))
+        })?;
+        Ok((from, to))
+    };
+    pairs.iter().map(pair).collect()
 }

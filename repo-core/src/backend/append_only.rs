@@ -99,6 +99,10 @@ impl Backend for AppendOnly {
 
     // The room that is kept is for prune, which this is not for: the defaults give up and keep none.
 
+    fn mirror(&self) -> Option<&dyn Backend> {
+        self.inner.mirror()
+    }
+
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
     }

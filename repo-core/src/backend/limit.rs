@@ -138,6 +138,10 @@ impl Backend for Limited {
         self.inner.keep_reserve();
     }
 
+    fn mirror(&self) -> Option<&dyn Backend> {
+        self.inner.mirror()
+    }
+
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::lookup::{self, Allowance, DEPTH_MAX, Listing};
 use crate::error::{Error, Result};
 use crate::format::tree::{Content, Node, Subtree};
-use crate::id::ChunkId;
+use crate::id::{ChunkId, ChunkKind, PackId};
 use crate::repository::{Repository, Snapshot};
 use crate::store::Store;
 use crate::tree;
@@ -61,6 +61,21 @@ impl Repository {
     /// Begins a search. Memory is 16 bytes for each directory without a find.
     pub fn finder<'w>(&self, wanted: Wanted<'w>) -> Result<Finder<'w>> {
         Ok(Finder { store: self.store()?, wanted, barren: HashSet::new() })
+    }
+
+    /// The packs that hold a chunk, by what the index says; none: it is not in the repository.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn packs_with(&self, chunk: &ChunkId) -> Result<Vec<PackId>> {
+        let view = self.store()?.view();
+        let mut packs: Vec<PackId> = Vec::new();
+        for place in ChunkKind::ALL.into_iter().flat_map(|kind| view.places(kind, chunk)) {
+            if !packs.contains(&place.pack) {
+                packs.push(place.pack);
+            }
+        }
+        Ok(packs)
     }
 
     /// The entry at a path of a snapshot, symlinks not followed. `None`: there is none, or it is the top itself.

@@ -2,9 +2,9 @@
 //!
 //! `plan` walks the snapshot in order, makes directories and hands everything else in batches to the workers; `files`
 //! brings one file, symlink or special file to what the snapshot says; `metadata` sets owners, modes, attributes and
-//! times; `delete` removes what the snapshot has not. A dry run and the verification are the same walk, looking only.
+//! times; `delete` removes what the snapshot has not; `aside` keeps files that are to appear whole out of sight until they are. A dry run and the verification are the same walk, looking only.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::Mutex;
@@ -21,6 +21,7 @@ use crate::repository::{Repository, Snapshot};
 use crate::store::Store;
 use crate::walk::filter::Patterns;
 
+mod aside;
 mod delete;
 mod files;
 mod metadata;
@@ -81,6 +82,22 @@ pub struct RestoreOptions {
     pub no_special: bool,
     /// uid and gid by the names recorded, where this machine knows them.
     pub ownership_by_name: bool,
+    /// Users that become others; the first pair that names one counts, before all else.
+    pub map_users: Vec<(Owner, u32)>,
+    /// Groups, likewise.
+    pub map_groups: Vec<(Owner, u32)>,
+    /// Write each file of one name beside its place and give it the name when it is whole, so that whoever reads the target
+    /// meanwhile sees the old content or the new. A file that cannot be read in full does not take its name.
+    pub atomic: bool,
+}
+
+/// A user or group as a snapshot records it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// By number.
+    Id(u32),
+    /// By name.
+    Name(Vec<u8>),
 }
 
 impl RestoreOptions {
@@ -180,6 +197,8 @@ struct Run<'r> {
     failed: Mutex<HashSet<Vec<u8>>>,
     /// To be set at the very end.
     late: Mutex<Vec<metadata::Late>>,
+    /// Files that have not taken their names yet.
+    asides: Mutex<BTreeSet<Vec<u8>>>,
 }
 
 impl Run<'_> {
@@ -355,6 +374,7 @@ impl Repository {
             lacks: Mutex::default(),
             failed: Mutex::default(),
             late: Mutex::default(),
+            asides: Mutex::default(),
         };
         let walk = |run: &Run<'_>, top: Top| -> Result<()> {
             let at_target = |what| move |source| Error::Local { path: target.to_owned(), what, source };
@@ -379,7 +399,9 @@ impl Repository {
             progress.report(Event::Total { files: subtree.entries, bytes: subtree.bytes });
         }
         let run = new_run(if options.dry_run { Purpose::DryRun } else { Purpose::Restore });
-        walk(&run, top)?;
+        let walked = walk(&run, top);
+        aside::sweep(&run, target);
+        walked?;
         metadata::set_late(&run, target)?;
         run.tell_lacks();
         let mut report = run.counters.report();

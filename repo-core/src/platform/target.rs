@@ -318,6 +318,11 @@ impl Directory {
         Ok(())
     }
 
+    /// Gives a file of this directory another name here, in one step, in place of whatever but a directory has it.
+    pub fn rename(&self, old: &[u8], new: &[u8]) -> io::Result<()> {
+        Ok(fs::renameat(&self.fd, component(old)?, &self.fd, component(new)?)?)
+    }
+
     /// Removes an entry that is no directory.
     pub fn remove(&self, name: &[u8]) -> io::Result<()> {
         self.unlink(name, AtFlags::empty())
@@ -463,6 +468,11 @@ impl File {
             }
         }
         Ok(())
+    }
+
+    /// Brings its content to where a power failure leaves it.
+    pub fn make_durable(&self) -> io::Result<()> {
+        Ok(fs::fdatasync(&self.fd)?)
     }
 
     /// Cuts it, or lengthens it by a hole.

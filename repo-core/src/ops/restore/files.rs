@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
+use super::aside::{self, Aside, Made};
 use super::metadata::{self, Subject};
 use super::plan::{self, Folder};
 use super::{Overwrite, Purpose, Run, add, delete, is_of_the_whole, local};
@@ -35,11 +36,14 @@ pub(super) struct Opened {
     has_holes: bool,
     /// Was of another length.
     resized: bool,
+    /// It takes its name when it is whole.
+    aside: Option<Aside>,
 }
 
 impl Opened {
     /// Nothing is there, and nothing is to be written.
-    const ABSENT: Self = Self { file: None, status: None, fresh: true, kept: false, has_holes: false, resized: false };
+    const ABSENT: Self =
+        Self { file: None, status: None, fresh: true, kept: false, has_holes: false, resized: false, aside: None };
 }
 
 /// A file that several workers write; the last of them finishes it.
@@ -69,7 +73,7 @@ pub(super) fn release_large(run: &Run<'_>, file: Arc<Large>) -> Result<()> {
     let Some(file) = Arc::into_inner(file) else { return Ok(()) };
     let failure = file.failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     let written = file.written.into_inner();
-    finish(run, &file.path, &file.node, &file.opened, written, failure)
+    finish(run, &file.folder, &file.path, &file.node, &file.opened, written, failure)
         .or_else(|error| run.survive(&file.path, error))?;
     plan::release(run, file.folder)
 }
@@ -147,7 +151,7 @@ pub(super) fn restore(run: &Run<'_>, folder: &Folder, path: &[u8], node: &Node, 
     {
         file.set_length(node.metadata.size).map_err(local(path, "setting the length"))?;
     }
-    finish(run, path, node, &opened, written, failure)
+    finish(run, folder, path, node, &opened, written, failure)
 }
 
 /// An error after which no more is written to the file: all but those of single chunks.
@@ -166,20 +170,19 @@ pub(super) fn ends_run(error: &Error) -> bool {
 /// Makes or opens the file whose content is to be restored. `None`: nothing is to be done, and that has been told.
 pub(super) fn open(run: &Run<'_>, folder: &Folder, path: &[u8], node: &Node) -> Result<Option<Opened>> {
     let Some(directory) = &folder.directory else { return Ok(Some(Opened::ABSENT)) };
-    let (name, size) = (&node.name, node.metadata.size);
+    let name = &node.name;
+    if aside::is_for(run, node) {
+        match aside::open(run, directory, path, node)? {
+            Made::Stays => return Ok(None),
+            Made::Aside(opened) => return Ok(Some(opened)),
+            Made::InPlace => {}
+        }
+    }
     for _ in 0..ATTEMPTS {
         if run.writes()
             && let Some(file) = directory.create_file(name).map_err(local(path, "making the file"))?
         {
-            if node.metadata.flags & EARLY_FLAGS != 0 {
-                // They count for what is written after. If they cannot be set, that is told with the other flags.
-                let _ = file.attributes().set_flags(node.metadata.flags & EARLY_FLAGS);
-            }
-            if is_large(node) {
-                file.set_length(size).map_err(local(path, "setting the length"))?;
-            }
-            let status = Some(file.status().map_err(local(path, "looking at the file"))?);
-            return Ok(Some(Opened { file: Some(file), status, ..Opened::ABSENT }));
+            return fresh(path, node, file, None).map(Some);
         }
         let Some(status) = directory.status(name).map_err(local(path, "looking at the file"))? else {
             match run.purpose {
@@ -224,6 +227,19 @@ pub(super) fn open(run: &Run<'_>, folder: &Folder, path: &[u8], node: &Node) -> 
     Err(local(path, "making the file")(io::Error::other("something else keeps changing it")))
 }
 
+/// A file that was just made.
+pub(super) fn fresh(path: &[u8], node: &Node, file: File, aside: Option<Aside>) -> Result<Opened> {
+    if node.metadata.flags & EARLY_FLAGS != 0 {
+        // They count for what is written after. If they cannot be set, that is told with the other flags.
+        let _ = file.attributes().set_flags(node.metadata.flags & EARLY_FLAGS);
+    }
+    if is_large(node) {
+        file.set_length(node.metadata.size).map_err(local(path, "setting the length"))?;
+    }
+    let status = Some(file.status().map_err(local(path, "looking at the file"))?);
+    Ok(Opened { file: Some(file), status, aside, ..Opened::ABSENT })
+}
+
 fn open_existing(run: &Run<'_>, directory: &Directory, node: &Node, status: &Status) -> io::Result<Opened> {
     let size = node.metadata.size;
     let same = status.size == size && status.modified == node.metadata.modified;
@@ -245,7 +261,7 @@ fn open_existing(run: &Run<'_>, directory: &Directory, node: &Node, status: &Sta
         file.set_length(size)?;
     }
     let has_holes = !kept && run.purpose != Purpose::Verify && file.has_hole(0, size)?;
-    Ok(Opened { file: Some(file), status: Some(status), fresh: false, kept, has_holes, resized })
+    Ok(Opened { file: Some(file), status: Some(status), fresh: false, kept, has_holes, resized, aside: None })
 }
 
 /// Puts content where it is not yet.
@@ -390,6 +406,7 @@ impl<'a> Patch<'a> {
 /// The content is there as far as it can be: sets the metadata and tells.
 fn finish(
     run: &Run<'_>,
+    folder: &Folder,
     path: &[u8],
     node: &Node,
     opened: &Opened,
@@ -402,23 +419,31 @@ fn finish(
             node,
             attributes: file.attributes(),
             now,
-            exact: !opened.fresh,
+            exact: !opened.fresh || folder.record.inherits,
             // Without its time an incomplete file is not taken for unchanged by the next run.
             complete: failure.is_none(),
         };
         metadata::apply(run, &subject)?;
+        if let (Some(aside), None) = (&opened.aside, &failure) {
+            // Else a power failure could leave the name to a file without its content.
+            file.make_durable().map_err(local(path, "making the content durable"))?;
+            aside::take_name(run, folder, path, node, aside)?;
+        }
     }
     let changed = written > 0 || opened.resized;
+    let replaces = opened.aside.as_ref().is_some_and(|aside| aside.replaces);
     match failure {
         Some(error) if ends_file(&error) => return run.survive(path, error),
         Some(error) => {
-            let message = format!("incomplete, a part of its content could not be read: {error}");
+            let state = if opened.aside.is_some() { "not restored" } else { "incomplete" };
+            let message = format!("{state}, a part of its content could not be read: {error}");
             run.problem(path, "reading the repository", &message);
         }
         None if run.purpose == Purpose::Verify && changed => {
             run.problem(path, "verifying", "differs from the snapshot");
         }
-        None if opened.fresh => run.done(path, Action::New, written),
+        None if opened.fresh && !replaces => run.done(path, Action::New, written),
+        None if replaces => run.done(path, Action::Modified, written),
         None if changed => run.done(path, Action::Modified, written),
         None => run.done(path, Action::Unchanged, 0),
     }
@@ -434,7 +459,7 @@ pub(super) fn skip(run: &Run<'_>, path: &[u8], node: &Node) {
 }
 
 /// Removes what is in the way: a directory only if it is empty, or with `delete`.
-fn clear_way(run: &Run<'_>, directory: &Directory, path: &[u8], name: &[u8], status: &Status) -> Result<()> {
+pub(super) fn clear_way(run: &Run<'_>, directory: &Directory, path: &[u8], name: &[u8], status: &Status) -> Result<()> {
     if status.kind != NodeKind::Directory {
         return match directory.remove(name) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -466,7 +491,7 @@ fn restore_other(run: &Run<'_>, folder: &Folder, path: &[u8], node: &Node) -> Re
         if run.writes() {
             match make_other(directory, node) {
                 Ok(()) => {
-                    set_other(run, directory, path, node, false)?;
+                    set_other(run, directory, path, node, folder.record.inherits)?;
                     run.done(path, Action::New, 0);
                     return Ok(());
                 }

@@ -7,8 +7,9 @@
 use std::io;
 use std::path::Path;
 
+use super::aside;
 use super::plan::Folder;
-use super::{Lack, RestoreOptions, Run, add, local};
+use super::{Lack, Owner, RestoreOptions, Run, add, local};
 use crate::error::{Error, Result};
 use crate::format::tree::{Node, NodeKind, Xattrs, decode_xattrs};
 use crate::id::ChunkKind;
@@ -84,8 +85,12 @@ fn set_owner(run: &Run<'_>, subject: &Subject<'_>, lacking: &mut bool) -> u32 {
         let name = std::str::from_utf8(name).ok().filter(|name| run.options.ownership_by_name && !name.is_empty())?;
         find(name)
     };
-    let uid = by_name(&metadata.user, &|name| run.names.user_id(name)).unwrap_or(metadata.uid);
-    let gid = by_name(&metadata.group, &|name| run.names.group_id(name)).unwrap_or(metadata.gid);
+    let uid = mapped(&run.options.map_users, metadata.uid, &metadata.user)
+        .or_else(|| by_name(&metadata.user, &|name| run.names.user_id(name)))
+        .unwrap_or(metadata.uid);
+    let gid = mapped(&run.options.map_groups, metadata.gid, &metadata.group)
+        .or_else(|| by_name(&metadata.group, &|name| run.names.group_id(name)))
+        .unwrap_or(metadata.gid);
     let new_uid = (subject.now.uid != uid).then_some(uid);
     let new_gid = (subject.now.gid != gid).then_some(gid);
     let (mut uid_is_set, mut gid_is_set) = (new_uid.is_none(), new_gid.is_none());
@@ -101,6 +106,15 @@ fn set_owner(run: &Run<'_>, subject: &Subject<'_>, lacking: &mut bool) -> u32 {
         }
     }
     (if uid_is_set { 0 } else { 0o4000 }) | (if gid_is_set { 0 } else { 0o2000 })
+}
+
+/// Whom the first pair that names this owner gives its things to.
+fn mapped(pairs: &[(Owner, u32)], id: u32, name: &[u8]) -> Option<u32> {
+    let names = |(from, _): &&(Owner, u32)| match from {
+        Owner::Id(number) => *number == id,
+        Owner::Name(known) => !known.is_empty() && known == name,
+    };
+    pairs.iter().find(names).map(|(_, to)| *to)
 }
 
 fn set_mode(run: &Run<'_>, subject: &Subject<'_>, strip: u32, lacking: &mut bool) -> Result<()> {
@@ -194,7 +208,9 @@ fn set_flags(run: &Run<'_>, subject: &Subject<'_>, lacking: &mut bool) {
         return;
     }
     let mut flags = metadata.flags;
-    if metadata.kind == NodeKind::File && metadata.links > 1 && flags & PROTECTING_FLAGS != 0 {
+    // They forbid further names as well as another one.
+    let is_named_later = metadata.links > 1 || aside::is_for(run, subject.node);
+    if metadata.kind == NodeKind::File && is_named_later && flags & PROTECTING_FLAGS != 0 {
         push_late(run, subject, None, Some(flags));
         flags &= !PROTECTING_FLAGS;
     }

@@ -1,6 +1,6 @@
 //! How a restore is asked for, one wish a call: `RestoreOptions::new().subpath("etc").verify()`.
 
-use super::{Overwrite, RestoreOptions};
+use super::{Overwrite, Owner, RestoreOptions};
 use crate::walk::filter::Patterns;
 
 impl RestoreOptions {
@@ -87,6 +87,25 @@ impl RestoreOptions {
     /// Sets owners by the names recorded where this machine knows them, by number where it does not.
     pub fn ownership_by_name(mut self) -> Self {
         self.ownership_by_name = true;
+        self
+    }
+
+    /// What was `from` in the snapshot belongs to `to` in the target. The first pair that fits counts, before names and
+    /// numbers.
+    pub fn map_user(mut self, from: Owner, to: u32) -> Self {
+        self.map_users.push((from, to));
+        self
+    }
+
+    /// The same of groups.
+    pub fn map_group(mut self, from: Owner, to: u32) -> Self {
+        self.map_groups.push((from, to));
+        self
+    }
+
+    /// Gives files of one name that name when they are whole, and not before.
+    pub fn atomic(mut self) -> Self {
+        self.atomic = true;
         self
     }
 }
