@@ -161,6 +161,8 @@ pub struct NodeShape {
     pub mtime: String,
     pub ctime: String,
     pub inode: u64,
+    #[serde(skip_serializing_if = "crate::progress::is_zero")]
+    pub device_id: u64,
     pub links: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linktarget: Option<String>,
@@ -189,6 +191,7 @@ impl NodeShape {
             mtime: stamp(metadata.modified),
             ctime: stamp(metadata.changed),
             inode: metadata.inode,
+            device_id: metadata.device,
             links: metadata.links,
             linktarget: match &node.content {
                 Content::Symlink(target) => Some(path_from_bytes(target.clone()).display().to_string()),

@@ -347,7 +347,7 @@ impl Progress for Reporter<'_> {
     }
 }
 
-fn is_zero(number: &u64) -> bool {
+pub fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 

@@ -74,6 +74,8 @@ pub fn shown_file_time(seconds: i64) -> String {
 pub fn rfc3339(seconds: i64, nanoseconds: u32, zone_minutes: i16) -> String {
     let offset = Offset::from_seconds(i32::from(zone_minutes) * 60).unwrap_or(Offset::UTC);
     match i32::try_from(nanoseconds).ok().and_then(|part| Timestamp::new(seconds, part).ok()) {
+        // Z where it is UTC: there are parsers that know nothing else.
+        Some(time) if offset == Offset::UTC => time.to_string(),
         Some(time) => time.display_with_offset(offset).to_string(),
         None => format!("@{seconds}.{nanoseconds:09}"),
     }
@@ -140,7 +142,7 @@ mod tests {
 
     #[test]
     fn times_before_1970_are_printed_right() {
-        assert_eq!(rfc3339_ns(-1, 0), "1969-12-31T23:59:59.999999999+00:00");
+        assert_eq!(rfc3339_ns(-1, 0), "1969-12-31T23:59:59.999999999Z");
         assert_eq!(rfc3339(0, 500_000_000, 330), "1970-01-01T05:30:00.5+05:30");
     }
 }

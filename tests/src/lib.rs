@@ -11,6 +11,7 @@ pub mod damage;
 pub mod faulty;
 pub mod privilege;
 pub mod process;
+pub mod restic;
 pub mod simulate;
 pub mod terminal;
 pub mod tree;

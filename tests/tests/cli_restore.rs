@@ -233,17 +233,17 @@ fn ls_lists_all_or_one_directory() {
     let (source, a, link) = ("/source", "/source/a", "/source/link");
     let (sub, b, c) = ("/source/sub", "/source/sub/b.txt", "/source/sub/c.log");
     assert_eq!(lines(&[]), [source, a, link, sub, b, c]);
-    assert_eq!(lines(&["/source"]), [a, link, sub]);
-    assert_eq!(lines(&["/source", "--recursive"]), [a, link, sub, b, c]);
-    assert_eq!(lines(&["source/sub/"]), [b, c]);
+    assert_eq!(lines(&["/source"]), [source, a, link, sub], "itself first, as in restic");
+    assert_eq!(lines(&["/source", "--recursive"]), [source, a, link, sub, b, c]);
+    assert_eq!(lines(&["source/sub/"]), [sub, b, c]);
     assert_eq!(lines(&["/source/a"]), [a]);
     assert_eq!(lines(&["--sort", "size"])[..2], [b, a]);
-    assert_eq!(lines(&["source", "--reverse"]), [sub, link, a]);
-    assert_eq!(lines(&["source/sub", "--sort", "extension"]), [c, b]);
+    assert_eq!(lines(&["source", "--reverse"]), [source, sub, link, a]);
+    assert_eq!(lines(&["source/sub", "--sort", "extension"]), [sub, c, b]);
     let long = lines(&["source", "-l"]);
-    assert!(long[0].starts_with("-rw") && long[0].ends_with("/source/a"), "{long:?}");
-    assert!(long[1].starts_with('l') && long[1].ends_with("/source/link -> a"), "{long:?}");
-    assert!(lines(&["source/sub", "-l", "--human-readable"])[0].contains("195.312 KiB"));
+    assert!(long[1].starts_with("-rw") && long[1].ends_with("/source/a"), "{long:?}");
+    assert!(long[2].starts_with('l') && long[2].ends_with("/source/link -> a"), "{long:?}");
+    assert!(lines(&["source/sub", "-l", "--human-readable"])[1].contains("195.312 KiB"));
     cli.run(&["ls", "latest", "nope"]).fails(1, &["error: /nope is not in the snapshot", "hint:"]);
 }
 

@@ -77,7 +77,7 @@ pub struct Find {
     #[arg(short, long, value_name = "ID")]
     snapshot: Vec<String>,
 
-    /// The newest snapshots first
+    /// The oldest snapshots first; else the newest are (of --history the oldest versions)
     #[arg(short = 'R', long)]
     reverse: bool,
 
@@ -175,7 +175,7 @@ impl Find {
         Ok(patterns)
     }
 
-    /// Oldest first, unless turned round.
+    /// Newest first, unless turned round.
     fn snapshots(&self, context: &Context, repository: &Repository) -> Outcome<Vec<Snapshot>> {
         let filter = self.filters.filter()?;
         let mut snapshots = if self.snapshot.is_empty() {
@@ -194,6 +194,7 @@ impl Find {
             }
             chosen
         };
+        snapshots.sort_by_key(|snapshot| std::cmp::Reverse((snapshot.record().end_ns, snapshot.id())));
         if self.reverse {
             snapshots.reverse();
         }
@@ -321,7 +322,7 @@ impl Find {
     /// The versions of each path, oldest first.
     fn print_history(&self, context: &Context, repository: &Repository, snapshots: &[Snapshot]) -> Outcome {
         let mut snapshots: Vec<&Snapshot> = snapshots.iter().collect();
-        if self.reverse {
+        if !self.reverse {
             snapshots.reverse();
         }
         for path in &self.history {

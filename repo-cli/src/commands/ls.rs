@@ -98,6 +98,11 @@ impl Ls {
         }
         self.head(context, &snapshot)?;
         for root in &roots {
+            // A directory that is named stands before what is in it.
+            let own = if self.paths.is_empty() { None } else { repository.entry(&snapshot, root)? };
+            if let Some(node) = own.filter(|node| node.metadata.kind == NodeKind::Directory) {
+                self.print(context, root, &node, snapshot.record().zone_minutes)?;
+            }
             self.list(context, &repository, &snapshot, root, recursive)?;
         }
         Ok(())
