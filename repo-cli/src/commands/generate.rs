@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command, CommandFactory};
 
 use crate::args::{Arguments, with_exit_codes};
 use crate::context::Context;
@@ -79,6 +79,13 @@ fn write(path: &Path, bytes: &[u8]) -> Outcome {
     written.map_err(|error| Failure::file("writing", path, &error))
 }
 
+/// What every command has is on the page of the program.
+fn without_global(command: Command) -> Command {
+    let told = command.get_after_help().map(|told| format!("{told}\n\n")).unwrap_or_default();
+    let command = command.after_help(format!("{told}Options that every command has: icecore(1)"));
+    command.mut_args(|argument| if argument.is_global_set() { argument.hide(true) } else { argument })
+}
+
 /// One page a command, named as `man` finds it: icecore-repair-packs(1).
 fn write_pages(context: &Context, directory: &Path) -> Outcome {
     fs::create_dir_all(directory).map_err(|error| Failure::file("making", directory, &error))?;
@@ -92,6 +99,7 @@ fn write_pages(context: &Context, directory: &Path) -> Outcome {
         let mut page = Vec::new();
         let source = format!("icecore {}", env!("CARGO_PKG_VERSION"));
         // The name by which others refer to it, and no date, so that the same version writes the same page.
+        let command = if count == 0 { command } else { without_global(command) };
         let man = clap_mangen::Man::new(command.display_name(name.clone())).title(name.to_uppercase()).date("");
         let rendered = man.source(source).manual("icecore").render(&mut page);
         rendered.map_err(|error| Failure::told(format!("writing the page of {name}: {error}")))?;

@@ -1,7 +1,7 @@
 //! `icecore rewrite`
 
 use clap::Args;
-use repo_core::{Repository, RewriteOptions, RewriteReport, RewrittenSnapshot, SnapshotFilter};
+use repo_core::{RewriteOptions, RewriteReport, RewrittenSnapshot};
 use serde::Serialize;
 
 use super::{forget, init};
@@ -103,7 +103,7 @@ impl Rewrite {
             .rewrite(&list.snapshots, &options, &stop)
             .map_err(|error| Failure::from_verb(error, "each snapshot is there as it was, or rewritten"))?;
         let output = &context.output;
-        self.print(output, &repository, &report)?;
+        self.print(output, &report)?;
         for (id, error) in &report.failed {
             output.error_line(&format!("error: {}: {}", &id.short()[..8], names::words(&error.to_string())));
         }
@@ -143,7 +143,7 @@ impl Rewrite {
         Ok(options)
     }
 
-    fn print(&self, output: &Output, repository: &Repository, report: &RewriteReport) -> Outcome {
+    fn print(&self, output: &Output, report: &RewriteReport) -> Outcome {
         if output.is_json() {
             for one in &report.rewritten {
                 output.json(&changed(one))?;
@@ -170,19 +170,19 @@ impl Rewrite {
         match (report.rewritten.is_empty(), self.dry_run) {
             (true, _) => output.say(1, "no snapshots were modified"),
             (_, true) => output.say(1, &format!("would modify {count}; nothing was changed")),
-            (_, false) => output.say(1, &format!("modified {count}")).and_then(|()| self.say_next(output, repository)),
+            (_, false) => {
+                output.say(1, &format!("modified {count}"))?;
+                self.say_next(output)
+            }
         }
     }
 
     /// Whoever wants something gone must know that it is there still.
-    fn say_next(&self, output: &Output, repository: &Repository) -> Outcome {
-        if !self.forget {
-            let all = repository.snapshots(&SnapshotFilter::default())?.snapshots.len();
-            return output.say(2, &format!("the snapshots that were replaced are there still, {all} in all"));
-        }
-        match self.undelete_within {
-            0 => output.say(1, "the next `icecore prune` takes what was left out"),
-            _ => output.say(1, "`icecore undelete` brings the old ones back, until they are pruned"),
+    fn say_next(&self, output: &Output) -> Outcome {
+        match (self.forget, self.undelete_within) {
+            (false, _) => output.say(2, "the snapshots that were replaced are there still; --forget forgets them"),
+            (true, 0) => output.say(1, "the next `icecore prune` takes what was left out"),
+            (true, _) => output.say(1, "`icecore undelete` brings the old ones back, until they are pruned"),
         }
     }
 
