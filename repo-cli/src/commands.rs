@@ -1,24 +1,31 @@
 //! The verbs: each file parses, calls, prints. Its doc comment is its help text.
 
 pub mod backup;
+pub mod cache;
 pub mod cat;
 pub mod check;
+pub mod complete;
 pub mod copy;
 pub mod diff;
 pub mod dump;
 pub mod find;
 pub mod forget;
+pub mod generate;
 pub mod init;
 pub mod key;
 pub mod list;
 pub mod ls;
 pub mod mirror;
 pub mod prune;
+pub mod recover;
 pub mod repair;
 pub mod restore;
+pub mod rewrite;
 pub mod snapshots;
+pub mod stats;
 pub mod tag;
 pub mod undelete;
+pub mod unlock;
 pub mod version;
 
 use crate::args::Command;
@@ -45,6 +52,7 @@ pub fn run(command: Command, context: &Context) -> Outcome {
         Command::Ls(command) => command.run(context),
         Command::Diff(command) => command.run(context),
         Command::Find(command) => command.run(context),
+        Command::Stats(command) => command.run(context),
         Command::Restore(command) => command.run(context),
         Command::Check(command) => command.run(context),
         Command::Prune(command) => command.run(context),
@@ -52,10 +60,16 @@ pub fn run(command: Command, context: &Context) -> Outcome {
         Command::Mirror(command) => command.run(context),
         Command::CrossCheck(command) => command.run(context),
         Command::Repair(command) => command.run(context),
+        Command::Rewrite(command) => command.run(context),
+        Command::Recover(command) => command.run(context),
         Command::Cat(command) => command.run(context),
         Command::List(command) => command.run(context),
         Command::Dump(command) => command.run(context),
         Command::Key(command) => command.run(context),
+        Command::Unlock(command) => command.run(context),
+        Command::Cache(command) => command.run(context),
+        Command::Generate(command) => command.run(context),
+        Command::Complete(command) => command.run(context),
         Command::Version(command) => command.run(context),
     }
 }
@@ -70,6 +84,7 @@ fn maintenance(command: &Command) -> Option<&'static str> {
         Command::Mirror(_) => Some("mirror"),
         Command::CrossCheck(_) => Some("cross-check"),
         Command::Repair(_) => Some("repair"),
+        Command::Rewrite(command) => command.maintenance(),
         Command::Key(command) => command.maintenance(),
         Command::Backup(_)
         | Command::Snapshots(_)
@@ -77,12 +92,18 @@ fn maintenance(command: &Command) -> Option<&'static str> {
         | Command::Ls(_)
         | Command::Diff(_)
         | Command::Find(_)
+        | Command::Stats(_)
         | Command::Restore(_)
         | Command::Check(_)
         | Command::Copy(_)
+        | Command::Recover(_)
         | Command::Cat(_)
         | Command::List(_)
         | Command::Dump(_)
+        | Command::Unlock(_)
+        | Command::Cache(_)
+        | Command::Generate(_)
+        | Command::Complete(_)
         | Command::Version(_) => None,
     }
 }

@@ -20,7 +20,7 @@ use crate::output::Output;
 use crate::state::State;
 
 /// What is remembered of one repository.
-const HEADS: &str = "heads";
+pub const HEADS: &str = "heads";
 /// How long a repository explains where a forgotten snapshot went.
 const EXPLAINED_MS: u64 = 90 * 24 * 3600 * 1000;
 

@@ -119,6 +119,11 @@ fn origin(sources: &Sources<'_>) -> Outcome<Origin> {
     }
 }
 
+/// Whether flags or variables name a secret, so that no person is asked.
+pub fn asks_nobody(sources: &Sources<'_>) -> bool {
+    origin(sources).is_ok_and(|origin| !matches!(origin, Origin::Prompt))
+}
+
 /// Opens something with the secret that was named, or asks for a password up to three times.
 pub fn open<T>(sources: &Sources<'_>, mut open: impl FnMut(&Secret) -> repo_core::Result<T>) -> Outcome<T> {
     let origin = origin(sources)?;

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use clap::Args;
-use repo_core::{Error, Repository, Selector, Snapshot, SnapshotFilter};
+use repo_core::{Error, Repository, Selector, Snapshot, SnapshotFilter, SnapshotList};
 
 use crate::context::Context;
 use crate::exit::{Failure, Outcome};
@@ -132,6 +132,24 @@ pub fn select(context: &Context, repository: &Repository, name: &str, at: &At, f
     let snapshot = repository.snapshot(&selector, &filter).map_err(|error| not_there(error, &selector, &filter))?;
     say_which(context, repository, &snapshot, time_ns, &filter)?;
     Ok(snapshot)
+}
+
+/// The snapshots that are meant: those with these ids, each once, or if none is named all that the filters choose.
+pub fn chosen(repository: &Repository, ids: &[String], filters: &Filters) -> Outcome<SnapshotList> {
+    if ids.is_empty() {
+        return Ok(repository.snapshots(&filters.filter()?)?);
+    }
+    if filters.are_given() {
+        return Err(Failure::told("filters choose among many; ids are given already"));
+    }
+    let mut list = SnapshotList::default();
+    for id in ids {
+        let snapshot = repository.snapshot(&selector(id)?, &SnapshotFilter::default())?;
+        if list.snapshots.iter().all(|other| other.id() != snapshot.id()) {
+            list.snapshots.push(snapshot);
+        }
+    }
+    Ok(list)
 }
 
 /// Says the time as people write it, and that there are filters: `icecore snapshots` may well show what they leave out.

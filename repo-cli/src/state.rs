@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use std::{env, process};
 
 use repo_core::RepositoryId;
@@ -18,6 +19,14 @@ pub struct State {
     directory: PathBuf,
 }
 
+/// A file that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    pub name: String,
+    pub bytes: u64,
+    pub modified: SystemTime,
+}
+
 impl State {
     /// Of one repository: below `given`, else below `$ICECORE_STATE_DIR`, `$XDG_STATE_HOME/icecore` or
     /// `~/.local/state/icecore`. `None`: no place is known.
@@ -28,6 +37,45 @@ impl State {
     /// Of the places where repositories were met.
     pub fn of_places(given: Option<&Path>) -> Option<Self> {
         Some(Self { directory: root(given)?.join("places") })
+    }
+
+    /// The directory that all of these lie below.
+    pub fn top(given: Option<&Path>) -> Option<PathBuf> {
+        root(given)
+    }
+
+    /// Those of repositories, by the repository's id. What else lies there is not ours.
+    pub fn of_repositories(given: Option<&Path>) -> io::Result<Vec<(RepositoryId, Self)>> {
+        let Some(top) = root(given) else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for entry in present(fs::read_dir(top))?.into_iter().flatten() {
+            let entry = entry?;
+            let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if let Some(id) = id.filter(|_| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+                found.push((id, Self { directory: entry.path() }));
+            }
+        }
+        found.sort_unstable_by_key(|(id, _)| *id);
+        Ok(found)
+    }
+
+    /// The files that are kept, by name; links and directories are none of ours.
+    pub fn kept(&self) -> io::Result<Vec<Kept>> {
+        let mut kept = Vec::new();
+        for entry in present(fs::read_dir(&self.directory))?.into_iter().flatten() {
+            let entry = entry?;
+            // One that went since it was listed is not kept.
+            let Some(of) = present(entry.metadata())?.filter(fs::Metadata::is_file) else { continue };
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            kept.push(Kept { name, bytes: of.len(), modified: of.modified()? });
+        }
+        kept.sort_unstable_by(|left, right| left.name.cmp(&right.name));
+        Ok(kept)
+    }
+
+    /// Forgets it; whether it was there.
+    pub fn remove(&self, name: &str) -> io::Result<bool> {
+        Ok(present(fs::remove_file(self.path(name)))?.is_some())
     }
 
     /// Nobody else who asks for the same writes until what is returned is dropped.
@@ -80,6 +128,14 @@ impl State {
             fs::remove_file(&fresh).ok();
         }
         written
+    }
+}
+
+/// `None` for what is not there.
+fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
     }
 }
 

@@ -155,12 +155,15 @@ pub use ops::mirror::{
 };
 pub use ops::prune::{PruneOptions, PruneReport, Unused, Writer};
 pub use ops::read::StoredFile;
+pub use ops::recover::{RecoverOptions, RecoverReport};
 pub use ops::repair::index::RepairIndexOptions;
 pub use ops::repair::packs::{PackOutcome, RepairPacksOptions, RepairPacksReport, RepairedPack};
 pub use ops::repair::parity::{ParityOptions, ParityReport, Unhealed};
 pub use ops::repair::snapshots::{RepairSnapshotsOptions, RepairSnapshotsReport, RepairedSnapshot};
 pub use ops::repair::{LostEntry, LostPart};
 pub use ops::restore::{Overwrite, Owner, RestoreOptions, RestoreReport};
+pub use ops::rewrite::{RewriteOptions, RewriteReport, RewrittenSnapshot};
+pub use ops::stats::{RawStats, SnapshotStats, StatsMode, StatsReport};
 pub use ops::tag::{ForgottenSnapshot, TagOptions, TagReport};
 pub use progress::{Action, Event, Progress, Silent};
 pub use repository::{

@@ -15,7 +15,7 @@ mod rotate;
 mod snapshots;
 mod witness;
 
-pub(crate) use republish::Old;
+pub(crate) use republish::{Old, Seen};
 pub(crate) use witness::Witness;
 
 pub use describe::{ChunkDescription, FrameDescription, IndexDescription, IndexedPack, PackDescription};

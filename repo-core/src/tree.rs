@@ -3,6 +3,7 @@
 
 mod compare;
 mod list;
+mod measure;
 mod read;
 mod references;
 mod write;
@@ -12,7 +13,8 @@ mod tests;
 
 pub use compare::{Met, Pair, Pairs, chunks};
 pub use list::{ContentBuilder, Extents, extents};
-pub use read::{Nodes, find, nodes};
+pub use measure::{Measure, measure};
+pub use read::{Nodes, children, find, nodes, subtree};
 pub use references::{Visitor, references};
 pub use write::TreeBuilder;
 

@@ -145,6 +145,12 @@ fn every_commands_help_has_an_example_and_the_exit_codes() {
         "list",
         "dump",
         "key",
+        "stats",
+        "rewrite",
+        "recover",
+        "unlock",
+        "cache",
+        "generate",
         "version",
     ];
     for command in commands {

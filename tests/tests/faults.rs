@@ -16,8 +16,9 @@ use icecore_tests::simulate::scenes::{self, Window};
 use icecore_tests::whole::{self, in_words};
 use repo_core::{
     CopyOptions, Corruption, CrossOptions, Error, ForgetOptions, InitOptions, MirrorOptions, ObjectName, PackKind,
-    ParityOptions, PasswordCost, PruneOptions, RepairIndexOptions, RepairPacksOptions, RepairSnapshotsOptions,
-    Repository, Result, Secret, Silent, Snapshot, SnapshotFilter, SnapshotId, TagOptions, cross_check, mirror,
+    ParityOptions, PasswordCost, Patterns, PruneOptions, RecoverOptions, RepairIndexOptions, RepairPacksOptions,
+    RepairSnapshotsOptions, Repository, Result, RewriteOptions, Secret, Silent, Snapshot, SnapshotFilter, SnapshotId,
+    TagOptions, cross_check, mirror,
 };
 
 /// More calls than this are tried in steps, so that about as many remain.
@@ -205,6 +206,15 @@ fn with_losses() -> [Objects; 2] {
     damaged([objects, other], |place| damage::damage(place, &lost, Damage::Delete))
 }
 
+/// One snapshot is gone, and its data is there.
+fn without_a_snapshot() -> [Objects; 2] {
+    damaged(base(), |place| {
+        let snapshot = damage::of_kind(place, Kind::Snapshot)[0];
+        damage::damage(place, &damage::second_copy(&snapshot).expect("it has one"), Damage::Delete);
+        damage::damage(place, &snapshot, Damage::Delete);
+    })
+}
+
 fn with_a_second_key() -> [Objects; 2] {
     let [objects, other] = base();
     let add = |repository: &Repository| _ = repository.add_key(&key(2), SECOND, PasswordCost::Default).expect("added");
@@ -249,6 +259,22 @@ fn tag(places: &Places) -> Result<()> {
     let snapshots = repository.snapshots(&SnapshotFilter::new().host("ab"))?.snapshots;
     let report = repository.tag(&snapshots, &TagOptions::new().add_tag("tagged"), &Silent)?;
     report.failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+}
+
+/// Of `ab` the first file is left out; what is left is called after it.
+fn rewrite(places: &Places) -> Result<()> {
+    let repository = open(&places[0])?;
+    let snapshots = repository.snapshots(&SnapshotFilter::new().host("ab"))?.snapshots;
+    let mut left_out = Patterns::new();
+    left_out.add("/a", false).expect("a pattern");
+    let options = RewriteOptions::new().exclude(left_out).host("b").forget();
+    let report = repository.rewrite(&snapshots, &options, &Silent)?;
+    report.failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+}
+
+fn recover(places: &Places) -> Result<()> {
+    let report = open(&places[0])?.recover(&RecoverOptions::new(), &Silent)?;
+    report.unreadable.into_iter().next().map_or(Ok(()), Err)
 }
 
 fn prune_with(places: &Places, options: &PruneOptions) -> Result<()> {
@@ -611,6 +637,8 @@ faults! {
     forget_survives: Verb { run: forget, hides: &["ab"], ..VERB };
     undelete_survives: Verb { run: undelete, ..VERB };
     tag_survives: Verb { run: tag, hides: &["ab"], ..VERB };
+    rewrite_survives: Verb { run: rewrite, hides: &["ab"], ..VERB };
+    recover_survives: Verb { start: without_a_snapshot, run: recover, ..VERB };
     prune_survives: Verb {
         start: reclaimable, run: |places| prune_with(places, &scenes::plain()), trusts_syncs: true, ..VERB
     };

@@ -526,10 +526,11 @@ fn with_append_only_what_adds_works_and_what_does_more_is_refused_by_name() {
         cli.run(&[&["--append-only"], command].concat()).succeeds();
         cli.command(command).env("ICECORE_APPEND_ONLY", "1").run().succeeds();
     }
-    let refused: [(&str, &[&str]); 11] = [
+    let refused: [(&str, &[&str]); 12] = [
         ("forget", &["forget", &id]),
         ("prune", &["prune"]),
         ("tag", &["tag", "--add", "x"]),
+        ("rewrite --forget", &["rewrite", "--new-host", "x", "--forget"]),
         ("repair", &["repair", "index"]),
         ("mirror", &["mirror", "copy"]),
         ("cross-check", &["cross-check", "copy"]),

@@ -2,15 +2,15 @@
 //! and the verb runs again; and of the verb's fsyncs none could be left out. After a kill at any moment, the next run
 //! makes durable whatever it builds on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use icecore_tests::crash::{Crash, Crashes, Failing, Fault, Log, Recorder};
 use icecore_tests::whole::{self, Known, in_words};
 use repo_core::{
-    Doubled, Error, InitOptions, Local, ObjectName, PasswordCost, Prefix, PruneOptions, Repository, RotateOptions,
-    Secret, Silent, SnapshotFilter, SnapshotId,
+    Doubled, Error, InitOptions, Local, ObjectName, PasswordCost, Patterns, Prefix, PruneOptions, RecoverOptions,
+    Repository, RewriteOptions, RotateOptions, Secret, Silent, SnapshotFilter, SnapshotId,
 };
 
 /// Create, write, sync, rename, sync.
@@ -395,4 +395,127 @@ fn a_rotation_cut_off_by_a_power_failure_locks_nobody_out_and_is_completed() {
     let check = |crash: &Crash, disk: &Path| keys_are_old_or_new(&bench.known, crash, disk);
     let count = Crashes::of(&log).ignoring(TEMPORARY).check(&mut { check });
     assert!(count > 15, "{count} states are too few to mean anything");
+}
+
+/// Leaves one file out of every snapshot, and forgets what they were: each old id with the new one.
+fn rewrite(repository: &Repository) -> Result<BTreeMap<SnapshotId, SnapshotId>, Error> {
+    let mut left_out = Patterns::new();
+    left_out.add("small", false).expect("a pattern");
+    let snapshots = repository.snapshots(&SnapshotFilter::default())?.snapshots;
+    let options = RewriteOptions::new().exclude(left_out).forget();
+    let report = repository.rewrite(&snapshots, &options, &Silent)?;
+    if let Some((_, error)) = report.failed.into_iter().next() {
+        return Err(error);
+    }
+    let pairs = report.rewritten.into_iter().filter_map(|one| Some((one.snapshot, one.replacement?.id())));
+    Ok(pairs.collect())
+}
+
+/// What is there with the files that each new snapshot should have.
+fn with_rewritten(known: &Known, repository: &Repository) -> Result<Known, String> {
+    let mut all = known.clone();
+    for snapshot in repository.snapshots(&SnapshotFilter::default()).map_err(in_words("listing"))?.snapshots {
+        let Some(mut files) = snapshot.record().origin.and_then(|origin| known.0.get(&origin)).cloned() else {
+            continue;
+        };
+        files.retain(|path, _| !path.ends_with(b"/small"));
+        all.0.insert(snapshot.id(), files);
+    }
+    Ok(all)
+}
+
+/// Each snapshot is there as it was, or as it should be, and another run ends what was begun.
+fn snapshots_are_old_or_rewritten(known: &Known, crash: &Crash, disk: &Path) -> Result<(), String> {
+    let repository = whole::open(&disk.join("vault")).map_err(in_words("it does not open"))?.with_threads(1);
+    let all = with_rewritten(known, &repository)?;
+    all.are_whole(&repository, [])?;
+    let left = |repository: &Repository| -> Result<(BTreeSet<SnapshotId>, BTreeSet<SnapshotId>), String> {
+        let shown = repository.snapshots(&SnapshotFilter::default()).map_err(in_words("listing"))?.snapshots;
+        let (old, new): (Vec<_>, Vec<_>) = shown.iter().partition(|one| known.0.contains_key(&one.id()));
+        let origins = new.iter().filter_map(|one| one.record().origin).collect();
+        Ok((old.iter().map(|one| one.id()).collect(), origins))
+    };
+    let (old, rewritten) = left(&repository)?;
+    if let Some(lost) = known.0.keys().find(|id| !old.contains(id) && !rewritten.contains(id)) {
+        return Err(format!("{lost} is there neither as it was nor rewritten"));
+    }
+    if crash.has_passed("rewritten") {
+        if !old.is_empty() {
+            return Err(format!("{old:?} were forgotten, and are there"));
+        }
+        whole::is_spotless(&repository)?;
+    } else {
+        whole::is_whole_but_for_copies(&repository)?;
+    }
+    rewrite(&repository).map_err(in_words("rewriting again"))?;
+    with_rewritten(known, &repository)?.are_whole(&repository, [])?;
+    let (old, rewritten) = left(&repository)?;
+    let count = repository.snapshots(&SnapshotFilter::default()).map_err(in_words("listing"))?.snapshots.len();
+    match old.is_empty() && rewritten.len() == known.0.len() && count == known.0.len() {
+        true => whole::is_whole_but_for_copies(&repository),
+        false => Err(format!("{count} snapshots are left: {old:?} as they were, of {rewritten:?} others")),
+    }
+}
+
+#[test]
+fn a_rewrite_cut_off_by_a_power_failure_leaves_each_snapshot_old_or_new_and_is_completed() {
+    let bench = Bench::with_snapshots(2);
+    let recorder = bench.recorder();
+    let local = Arc::new(Local::with_operations(bench.vault(), recorder.clone()));
+    let repository = Repository::open(local, &whole::secret()).unwrap().with_threads(1);
+    assert_eq!(rewrite(&repository).unwrap().len(), 2);
+    recorder.mark("rewritten");
+    let log = recorder.finish();
+    let check = |crash: &Crash, disk: &Path| snapshots_are_old_or_rewritten(&bench.known, crash, disk);
+    let count = Crashes::of(&log).ignoring(TEMPORARY).check(&mut { check });
+    assert!(count > 15, "{count} states are too few to mean anything");
+}
+
+/// Nothing is there, or the snapshot of what was lost; another run makes one of it, and no second.
+fn what_was_lost_is_recovered_once(known: &Known, crash: &Crash, disk: &Path) -> Result<(), String> {
+    let repository = whole::open(&disk.join("vault")).map_err(in_words("it does not open"))?.with_threads(1);
+    let recovered = |repository: &Repository| -> Result<usize, String> {
+        let all = repository.snapshots(&SnapshotFilter::default()).map_err(in_words("listing"))?;
+        if let Some(error) = all.unreadable.first() {
+            return Err(format!("a snapshot cannot be read: {error}"));
+        }
+        let is_known = |id: &SnapshotId| all.snapshots.iter().any(|snapshot| snapshot.id() == *id);
+        match known.0.keys().find(|id| !is_known(id)) {
+            Some(lost) => Err(format!("{lost} is gone")),
+            None => Ok(all.snapshots.len() - known.0.len()),
+        }
+    };
+    let before = recovered(&repository)?;
+    if before > 1 || crash.has_passed("recovered") && before != 1 {
+        return Err(format!("{before} snapshots were recovered"));
+    }
+    match crash.has_passed("recovered") {
+        true => whole::is_spotless(&repository)?,
+        false => whole::is_whole_but_for_copies(&repository)?,
+    }
+    repository.recover(&RecoverOptions::new(), &Silent).map_err(in_words("recovering again"))?;
+    match recovered(&repository)? {
+        1 => whole::is_whole_but_for_copies(&repository),
+        count => Err(format!("{count} snapshots were recovered in the end")),
+    }
+}
+
+#[test]
+fn a_recovery_cut_off_by_a_power_failure_is_done_or_runs_again() {
+    let mut bench = Bench::with_snapshots(2);
+    let lost = *bench.known.0.keys().next().expect("two");
+    bench.known.0.remove(&lost);
+    let repository = whole::open(&bench.vault()).unwrap();
+    for name in [ObjectName::Snapshot(lost), ObjectName::SecondCopy(Doubled::Snapshot(lost))] {
+        repository.backend().remove(&name).unwrap();
+    }
+    let recorder = bench.recorder();
+    let local = Arc::new(Local::with_operations(bench.vault(), recorder.clone()));
+    let repository = Repository::open(local, &whole::secret()).unwrap().with_threads(1);
+    assert!(repository.recover(&RecoverOptions::new(), &Silent).unwrap().snapshot.is_some());
+    recorder.mark("recovered");
+    let log = recorder.finish();
+    let check = |crash: &Crash, disk: &Path| what_was_lost_is_recovered_once(&bench.known, crash, disk);
+    let count = Crashes::of(&log).ignoring(TEMPORARY).check(&mut { check });
+    assert!(count > 8, "{count} states are too few to mean anything");
 }

@@ -21,7 +21,7 @@ use crate::selection::{self, Filters};
 use crate::state::State;
 
 /// The memory of which packs were verified when.
-const MEMORY: &str = "verified";
+pub const MEMORY: &str = "verified";
 
 /// Look for damage: objects that are missing or changed, and which files and snapshots need them.
 ///

@@ -236,7 +236,7 @@ fn complete(plan: &ForgetPlan, report: Option<&ForgetReport>) -> Outcome {
 }
 
 /// `7d`, `36h`, `1d12h` or `0`, in milliseconds. Months and years have no fixed length.
-fn parse_time_span(text: &str) -> Result<u64, String> {
+pub fn parse_time_span(text: &str) -> Result<u64, String> {
     const HOUR_MS: u64 = 3600 * 1000;
     // A hundred years, so that no sum overflows.
     const DAYS_MAX: u64 = 36_500;

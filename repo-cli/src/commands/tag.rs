@@ -1,7 +1,7 @@
 //! `icecore tag`
 
 use clap::Args;
-use repo_core::{Repository, Snapshot, SnapshotFilter, SnapshotList, TagOptions};
+use repo_core::{SnapshotList, TagOptions};
 use serde::Serialize;
 
 use crate::args::with_exit_codes;
@@ -67,7 +67,7 @@ impl Tag {
         let options = self.options()?;
         let repository = context.open()?;
         let stop = Stop::listen()?;
-        let SnapshotList { snapshots, unreadable, .. } = self.find(&repository)?;
+        let SnapshotList { snapshots, unreadable, .. } = selection::chosen(&repository, &self.ids, &self.filters)?;
         let report = repository
             .tag(&snapshots, &options, &stop)
             .map_err(|error| Failure::from_verb(error, "each snapshot is there as it was, or changed"))?;
@@ -113,24 +113,5 @@ impl Tag {
         options.add = all(&self.add);
         options.remove = all(&self.remove);
         Ok(if self.pin || self.unpin { options.pin(self.pin) } else { options })
-    }
-
-    fn find(&self, repository: &Repository) -> Outcome<SnapshotList> {
-        if self.ids.is_empty() {
-            return Ok(repository.snapshots(&self.filters.filter()?)?);
-        }
-        if self.filters.are_given() {
-            return Err(Failure::told("filters choose among many; ids are given already"));
-        }
-        let mut snapshots: Vec<Snapshot> = Vec::new();
-        for id in &self.ids {
-            let snapshot = repository.snapshot(&selection::selector(id)?, &SnapshotFilter::default())?;
-            if snapshots.iter().all(|other| other.id() != snapshot.id()) {
-                snapshots.push(snapshot);
-            }
-        }
-        let mut list = SnapshotList::default();
-        list.snapshots = snapshots;
-        Ok(list)
     }
 }

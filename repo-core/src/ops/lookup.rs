@@ -1,5 +1,8 @@
 //! Finding things in a snapshot's tree, which may be hostile: depth, order and counts are checked here, once for all verbs.
 
+pub mod owners;
+pub mod sink;
+
 use crate::error::{Error, Result};
 use crate::format::tree::{Content, Metadata, Node, NodeKind, Subtree};
 use crate::platform::target::as_path;

@@ -4,12 +4,11 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Error, Result};
-use crate::format::gc::{Forgotten, Successor};
+use crate::format::gc::Forgotten;
 use crate::format::snapshot::{FLAG_PINNED, SnapshotRecord};
-use crate::id::SnapshotId;
-use crate::platform::host;
+use crate::id::{ChunkId, SnapshotId};
 use crate::progress::Progress;
-use crate::repository::{Old, Repository, Snapshot, Witness};
+use crate::repository::{Old, Repository, Snapshot};
 
 /// What is changed about snapshots. `new()` changes nothing.
 #[derive(Debug, Clone)]
@@ -118,7 +117,7 @@ impl Repository {
         let (old, records): (Vec<&Snapshot>, Vec<SnapshotRecord>) = changed.unzip();
         let mut report = TagReport::default();
         let replace = &mut |at: usize, result: Result<Snapshot>| match result
-            .and_then(|new| self.replace(old[at], &new, &options.by).map(|()| new))
+            .and_then(|new| self.supersede(old[at], &new, &options.by, 0).map(|()| new))
         {
             Ok(new) => report.changed.push((old[at].id(), new)),
             Err(error) => report.failed.push((old[at].id(), error)),
@@ -127,31 +126,13 @@ impl Repository {
         Ok(report)
     }
 
-    /// Forgets a snapshot that lives on under another id. If somebody else has forgotten it meanwhile, his word holds, and the
-    /// new one goes again: else what one client removed, another would bring back.
-    fn replace(&self, old: &Snapshot, new: &Snapshot, by: &str) -> Result<()> {
-        let now_ns = host::now_ns();
-        let at_ms = now_ns.max(0) as u64 / 1_000_000;
-        let forget = |snapshot: SnapshotId, reason: String, extensions| {
-            let by = by.to_owned();
-            self.write_forgotten(&Forgotten { snapshot, at_ms, purge_after_ms: at_ms, reason, by, extensions })
-        };
-        let Witness { begun_ms, stored_ms } = self.witness(old, now_ns)?;
-        let successor = Successor { snapshot: new.id(), begun_ms, stored_ms: stored_ms.unwrap_or(0) };
-        forget(old.id(), format!("now {}", new.id().short()), successor.extensions())?;
-        if self.is_successor(old.id(), new)? {
-            return Ok(());
-        }
-        forget(new.id(), format!("{} was forgotten meanwhile", old.id().short()), Vec::new())?;
-        Err(Error::NoSnapshot { selector: old.id().short() })
-    }
-
-    /// The snapshots that were forgotten and can be brought back, the oldest first: not those that live on under another id,
-    /// since they were brought back already, or retagged.
+    /// The snapshots that were forgotten and can be brought back, the oldest first: not those of which all lives on under another
+    /// id, since they were brought back already, or retagged.
     pub fn forgotten(&self) -> Result<Vec<ForgottenSnapshot>> {
         let published = self.published()?.snapshots;
-        let origins: BTreeSet<_> = published.iter().filter_map(|(snapshot, _)| snapshot.record.origin).collect();
-        let forgotten = published.into_iter().filter(|(snapshot, _)| !origins.contains(&snapshot.id()));
+        let origins: BTreeSet<_> = published.iter().filter_map(|(snapshot, _)| lives_on(&snapshot.record)).collect();
+        let is_gone = |snapshot: &Snapshot| !origins.contains(&(snapshot.id(), snapshot.record.root.tree));
+        let forgotten = published.into_iter().filter(|(snapshot, _)| is_gone(snapshot));
         let forgotten = forgotten.filter_map(|(snapshot, record)| {
             let Forgotten { at_ms, purge_after_ms, reason, by, .. } = record?;
             Some(ForgottenSnapshot { snapshot, at_ms, purge_after_ms, reason, by })
@@ -181,6 +162,11 @@ impl Repository {
         self.republish(vec![one.snapshot.record], Old::Forgotten, PROGRAM, progress, done)?;
         result.expect("one was asked for")
     }
+}
+
+/// The snapshot that this one comes from, and of that a tree which is here too.
+fn lives_on(record: &SnapshotRecord) -> Option<(SnapshotId, Option<ChunkId>)> {
+    Some((record.origin?, record.root.tree))
 }
 
 impl TagOptions {

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{Repository, Snapshot};
+use super::{Repository, Snapshot, Witness};
 use crate::error::{Corruption, Error, Result};
+use crate::format::gc::{Forgotten, Successor};
 use crate::format::snapshot::SnapshotRecord;
 use crate::id::{ChunkId, ChunkKind, SnapshotId};
+use crate::platform::host;
 use crate::progress::Progress;
 use crate::store::{ChunkSet, Index, Sealing, Session, SessionKind, Store, WriterOptions};
 use crate::tree::{self, Visitor};
@@ -76,12 +78,7 @@ impl Repository {
             return Err(Error::NoSnapshot { selector: origin.short() });
         }
         if let Some(root) = record.root.tree.filter(|_| old == Old::Forgotten || seen.view.has_condemned()) {
-            let found = tree::references(store, &root, seen);
-            if found.is_err() {
-                // What was met was not looked below in full: the next tree that shares it must be.
-                seen.found = seen.view.empty_set();
-            }
-            found?;
+            seen.look(store, &root)?;
         }
         record.origin = Some(origin);
         let tree =
@@ -91,26 +88,60 @@ impl Repository {
         Ok(Snapshot { record: session.publish(&tree, record)? })
     }
 
+    /// Forgets a snapshot whose place another one took. It can be brought back for `window_ms` milliseconds. If somebody else has
+    /// forgotten it meanwhile, his word holds, and the new one goes again: else what one client removed, another would bring back.
+    pub(crate) fn supersede(&self, old: &Snapshot, new: &Snapshot, by: &str, window_ms: u64) -> Result<()> {
+        let now_ns = host::now_ns();
+        let at_ms = now_ns.max(0) as u64 / 1_000_000;
+        let forget = |snapshot: SnapshotId, purge_after_ms, reason: String, extensions| {
+            let by = by.to_owned();
+            self.write_forgotten(&Forgotten { snapshot, at_ms, purge_after_ms, reason, by, extensions })
+        };
+        let Witness { begun_ms, stored_ms } = self.witness(old, now_ns)?;
+        let successor = Successor { snapshot: new.id(), begun_ms, stored_ms: stored_ms.unwrap_or(0) };
+        let until_ms = at_ms.saturating_add(window_ms);
+        forget(old.id(), until_ms, format!("now {}", new.id().short()), successor.extensions())?;
+        if self.is_successor(old.id(), new)? {
+            return Ok(());
+        }
+        forget(new.id(), at_ms, format!("{} was forgotten meanwhile", old.id().short()), Vec::new())?;
+        Err(Error::NoSnapshot { selector: old.id().short() })
+    }
+
     /// Whether a writer that was registered before `view` was loaded may rely on all that is below `root`.
     ///
     /// # Errors
     /// [`Error::ChunkLost`] for the first chunk that it may not rely on.
     pub(crate) fn require(&self, store: &Store, root: &ChunkId, progress: &dyn Progress) -> Result<()> {
         let view = store.view();
-        tree::references(store, root, &mut Seen::new(&view, progress))
+        Seen::new(&view, progress).look(store, root)
     }
 }
 
 /// The chunks that were found where a writer may rely on them, with all that is below them.
-struct Seen<'v> {
+pub(crate) struct Seen<'v> {
     view: &'v Index,
     found: ChunkSet,
     progress: &'v dyn Progress,
 }
 
 impl<'v> Seen<'v> {
-    fn new(view: &'v Index, progress: &'v dyn Progress) -> Self {
+    /// Nothing was found yet.
+    pub(crate) fn new(view: &'v Index, progress: &'v dyn Progress) -> Self {
         Self { view, found: view.empty_set(), progress }
+    }
+
+    /// Looks for all that is below a root, but for what was found before.
+    ///
+    /// # Errors
+    /// [`Error::ChunkLost`] for the first chunk that a writer may not rely on.
+    pub(crate) fn look(&mut self, store: &Store, root: &ChunkId) -> Result<()> {
+        let found = tree::references(store, root, self);
+        if found.is_err() {
+            // What was met was not looked below in full: the next tree that shares it must be.
+            self.found = self.view.empty_set();
+        }
+        found
     }
 }
 

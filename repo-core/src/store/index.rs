@@ -588,6 +588,12 @@ impl Index {
         self.entries.len()
     }
 
+    /// The chunk of this number, with the length of its plaintext.
+    pub fn chunk(&self, number: u32) -> (ChunkKind, &ChunkId, u32) {
+        let entry = &self.entries[number as usize];
+        (entry.kind, &entry.id, entry.length)
+    }
+
     /// What the chunk of this number takes in packs, in bytes: its part of its frame, at each of its places.
     pub fn stored_bytes(&self, number: u32) -> u64 {
         let more = self.duplicates.get(&number).map_or(&[][..], Vec::as_slice);

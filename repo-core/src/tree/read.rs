@@ -1,7 +1,7 @@
 //! Reads the tree of one directory.
 
 use crate::error::{Error, Result};
-use crate::format::tree::{Child, Node, Subtree, TreeNode, decode_tree_node};
+use crate::format::tree::{Child, Content, Node, Subtree, TreeNode, decode_tree_node};
 use crate::id::{ChunkId, ChunkKind};
 use crate::store::Store;
 
@@ -145,6 +145,40 @@ pub fn find(store: &Store, directory: Option<&Subtree>, name: &[u8]) -> Result<O
             }
         }
     }
+}
+
+/// The nodes of trees that one node refers to: the rest of its own directory, and the directories in it.
+pub fn children(store: &Store, id: &ChunkId) -> Result<Vec<ChunkId>> {
+    Ok(match load(store, id, None)? {
+        TreeNode::Branch { children, .. } => children.iter().map(|child| child.subtree.root).collect(),
+        TreeNode::Leaf(nodes) => {
+            let below = nodes.iter().filter_map(|node| match &node.content {
+                Content::Directory(subtree) => Some(subtree.root),
+                _ => None,
+            });
+            below.collect()
+        }
+    })
+}
+
+/// The directory with this root, with the sums that whoever refers to it says of it.
+pub fn subtree(store: &Store, root: &ChunkId) -> Result<Subtree> {
+    let parts: Vec<(u64, u64)> = match load(store, root, None)? {
+        TreeNode::Branch { children, .. } => {
+            children.iter().map(|child| (child.subtree.entries, child.subtree.bytes)).collect()
+        }
+        TreeNode::Leaf(nodes) => {
+            let of = |node: &Node| match &node.content {
+                Content::Directory(subtree) => (subtree.entries.saturating_add(1), subtree.bytes),
+                _ => (1, node.metadata.size),
+            };
+            nodes.iter().map(of).collect()
+        }
+    };
+    let add = |sum: (u64, u64), part: (u64, u64)| Some((sum.0.checked_add(part.0)?, sum.1.checked_add(part.1)?));
+    let sum = parts.into_iter().try_fold((0, 0), add);
+    let (entries, bytes) = sum.ok_or_else(|| malformed("a directory whose sums overflow"))?;
+    Ok(Subtree { root: *root, entries, bytes })
 }
 
 /// One node; `level` is what its parent says it must be, so that a loop of nodes ends.

@@ -42,7 +42,7 @@ struct Pattern {
 }
 
 /// How far a path has come in each pattern. Of the size of the partial matches, not of the path.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Reached {
     /// The last pattern that matched the path or a parent of it: it decides.
     decided: Option<usize>,
@@ -147,6 +147,12 @@ impl Patterns {
         self.matched(reached)
             || (0..self.patterns.len()).any(|number| open(number) && !self.patterns[number].anchored)
             || reached.places.iter().any(|(number, _)| open(*number))
+    }
+
+    /// Whether the path is matched and so is all that is below it, whatever it is called.
+    pub fn takes_all_below(&self, reached: &Reached) -> bool {
+        let takes_back = |(number, pattern): (usize, &Pattern)| pattern.negated && Some(number) > reached.decided;
+        self.matched(reached) && !self.patterns.iter().enumerate().any(takes_back)
     }
 
     /// The same place, as if nothing had matched on the way: for a path that the user named, whatever patterns say.

@@ -9,9 +9,9 @@ use repo_core::internals::format::index::IndexBlock;
 use repo_core::internals::format::keyring::Purpose;
 use repo_core::internals::{seal, store};
 use repo_core::{
-    BackupOptions, ChunkKind, CopyOptions, Corruption, Error, InitOptions, ObjectName, PackKind, Prefix, PruneOptions,
-    PruneReport, Put, RepairIndexOptions, RepairPacksOptions, Repository, Result, Silent, SnapshotFilter, SnapshotId,
-    Unused,
+    BackupOptions, ChunkKind, CopyOptions, Corruption, Error, InitOptions, ObjectName, PackKind, Patterns, Prefix,
+    PruneOptions, PruneReport, Put, RecoverOptions, RepairIndexOptions, RepairPacksOptions, Repository, Result,
+    RewriteOptions, Silent, SnapshotFilter, SnapshotId, Unused,
 };
 
 use super::explore::{Chooser, Situation};
@@ -245,6 +245,28 @@ pub fn undelete() -> Role {
             }
         }
         Ok(())
+    })
+}
+
+/// A process that leaves this file out of all snapshots and forgets what they were. That it came too late is no failure.
+pub fn rewriter(letter: &'static str) -> Role {
+    Role::new("rewrite", move |stage: &Stage| {
+        let repository = stage.repository()?;
+        let snapshots = repository.snapshots(&SnapshotFilter::new())?.snapshots;
+        let mut left_out = Patterns::new();
+        left_out.add(letter, false).expect("a pattern");
+        let options = RewriteOptions::new().exclude(left_out).forget().window_ms(0);
+        let report = repository.rewrite(&snapshots, &options, &Silent)?;
+        let is_too_late =
+            |error: &Error| matches!(error, Error::NoSnapshot { .. } | Error::ChunkLost { .. } | Error::Fenced);
+        report.failed.into_iter().map(|(_, error)| error).find(|error| !is_too_late(error)).map_or(Ok(()), Err)
+    })
+}
+
+/// A process that makes a snapshot of the trees that have none.
+pub fn recoverer() -> Role {
+    Role::new("recover", |stage: &Stage| {
+        accept_fence(stage.repository()?.recover(&RecoverOptions::new(), &Silent).map(drop))
     })
 }
 

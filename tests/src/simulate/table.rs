@@ -14,7 +14,7 @@ use super::explore::{Found, Random, Replay, Report};
 use super::run::{End, Faults, Role, Scenario, Stage, Start};
 use super::scenes::{
     self, Window, backup, compactor, copier, forget_host, forgetter, index_repairer, is_reclaimed, is_whole,
-    pack_repairer, plain, prune, prune_twice, reader, stale_backup, thorough, undelete, zombie,
+    pack_repairer, plain, prune, prune_twice, reader, recoverer, rewriter, stale_backup, thorough, undelete, zombie,
 };
 use super::store::Request;
 
@@ -108,6 +108,12 @@ configurations![
     copy_and_moving_prune,
     repair_of_index_and_prune,
     repair_of_packs_and_prune,
+    rewrite_and_prune,
+    rewrite_and_moving_prune,
+    backup_rewrite_and_prune,
+    recover_and_prune,
+    recover_and_moving_prune,
+    backup_and_recover,
 ];
 
 macro_rules! cases {
@@ -162,6 +168,36 @@ fn undelete_and_prune() -> Scenario {
 
 fn backup_undelete_and_prune() -> Scenario {
     Scenario::new(&garbage(), vec![backup("new", "ab"), undelete(), prune(plain())]).judge(is_reclaimed)
+}
+
+fn rewrite_and_prune() -> Scenario {
+    let start = scenes::expired(&scenes::with(&[("old", "ab"), ("kept", "bc")]), "old");
+    Scenario::new(&start, vec![rewriter("c"), prune(plain())]).judge(is_whole)
+}
+
+fn rewrite_and_moving_prune() -> Scenario {
+    Scenario::new(&half_used(), vec![rewriter("c"), prune(thorough())]).judge(is_whole)
+}
+
+fn backup_rewrite_and_prune() -> Scenario {
+    Scenario::new(&half_used(), vec![backup("new", "ab"), rewriter("c"), prune_twice(plain())]).judge(is_whole)
+}
+
+/// What a writer left that died before it published.
+fn unfinished() -> Start {
+    scenes::orphans(&scenes::with(&[("kept", "ac")]), "ab", "put snapshots")
+}
+
+fn recover_and_prune() -> Scenario {
+    Scenario::new(&unfinished(), vec![recoverer(), prune(plain())]).judge(is_whole)
+}
+
+fn recover_and_moving_prune() -> Scenario {
+    Scenario::new(&unfinished(), vec![recoverer(), prune(thorough())]).judge(is_whole)
+}
+
+fn backup_and_recover() -> Scenario {
+    Scenario::new(&unfinished(), vec![backup("new", "ab"), recoverer(), prune(plain())]).judge(is_whole)
 }
 
 fn stale_backup_and_prune() -> Scenario {
