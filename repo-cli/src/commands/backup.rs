@@ -222,7 +222,9 @@ impl Backup {
         broken_stream(problem)?;
         let report = result.map_err(|error| match error {
             Error::Stream(error) if self.from_tar.is_some() => bad_archive(&error),
-            error => Failure::from_verb(error, "no snapshot was made; what was stored is kept, and the next backup uses it")
+            error => {
+                Failure::from_verb(error, "no snapshot was made; what was stored is kept, and the next backup uses it")
+            }
         })?;
         if let Some(snapshot) = &report.snapshot {
             context.memory.remember(&context.output, &repository, snapshot);

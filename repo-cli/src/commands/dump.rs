@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use clap::{Args, ValueEnum};
-use repo_core::{ArchiveFormat, DumpOptions, Error, Event, NodeKind, Progress, Repository, Snapshot, StoredFile, system};
+use repo_core::{
+    ArchiveFormat, DumpOptions, Error, Event, NodeKind, Progress, Repository, Snapshot, StoredFile, system,
+};
 use serde::Serialize;
 
 use crate::args::with_exit_codes;
@@ -159,6 +161,7 @@ impl Wanted {
         let written = self.write(&mut out, listener, &failed);
         let written = written.and_then(|()| out.flush().and_then(|()| out.get_ref().sync_all()).map_err(failed));
         if let Err(failure) = written {
+            out.flush().ok();
             give_up(out.get_ref(), &partial, listener.output);
             return Err(failure);
         }

@@ -79,7 +79,9 @@ pub fn undone(mut input: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send
     let begins = |magic: &[u8]| head.starts_with(magic);
     for (magic, name, program) in FOREIGN {
         if begins(magic) {
-            return Err(malformed(format!("it is compressed by {name}: give it uncompressed, by `{program}` in a pipe")));
+            return Err(malformed(format!(
+                "it is compressed by {name}: give it uncompressed, by `{program}` in a pipe"
+            )));
         }
     }
     if begins(b"PK\x03\x04") {

@@ -174,7 +174,15 @@ impl Record {
             put_field(&mut extra, 1, &[0; 16]);
         }
         extra.extend_from_slice(&self.extra);
-        let size = |bytes: u64| if is_large { TOO_LARGE } else if follows { 0 } else { bytes as u32 };
+        let size = |bytes: u64| {
+            if is_large {
+                TOO_LARGE
+            } else if follows {
+                0
+            } else {
+                bytes as u32
+            }
+        };
         let mut out = b"PK\x03\x04".to_vec();
         out.extend_from_slice(&if is_large { VERSION_64 } else { VERSION }.to_le_bytes());
         self.common(&mut out, if follows { 0 } else { self.crc }, size(self.stored_bytes), size(self.bytes));

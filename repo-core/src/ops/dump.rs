@@ -336,9 +336,8 @@ impl Dump<'_> {
     /// Where the data of a file with holes lies; `None` if it has none.
     fn map(&self, node: &Node) -> Result<Option<MapSize>> {
         let mut extents = tree::extents(self.store, &node.content, 0);
-        let has_hole = extents.try_fold(false, |found, extent| {
-            extent.map(|(_, extent)| found || extent.kind == ExtentKind::Hole)
-        })?;
+        let has_hole = extents
+            .try_fold(false, |found, extent| extent.map(|(_, extent)| found || extent.kind == ExtentKind::Hole))?;
         if !has_hole {
             return Ok(None);
         }

@@ -121,7 +121,9 @@ enum State {
 
 impl Stream {
     fn reader(&mut self) -> io::Result<&mut TarReader<Box<dyn io::Read + Send>>> {
-        if let State::Unread(reader) = std::mem::replace(&mut self.state, State::Gone) {
+        if matches!(self.state, State::Unread(_))
+            && let State::Unread(reader) = std::mem::replace(&mut self.state, State::Gone)
+        {
             self.state = State::Open(TarReader::new(compression::undone(reader)?));
         }
         match &mut self.state {

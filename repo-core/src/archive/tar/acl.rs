@@ -84,11 +84,12 @@ fn entry(line: &str) -> Option<(u16, u32, u16)> {
         (false, Some(number)) => number.parse().ok()?,
         (false, None) => whom.parse().ok()?,
     };
-    let bits = allowed.chars().try_fold(0, |bits, letter| match PERMISSIONS.iter().find(|(_, known)| *known == letter) {
-        Some((bit, _)) => Some(bits | bit),
-        None if letter == '-' => Some(bits),
-        None => None,
-    })?;
+    let bits =
+        allowed.chars().try_fold(0, |bits, letter| match PERMISSIONS.iter().find(|(_, known)| *known == letter) {
+            Some((bit, _)) => Some(bits | bit),
+            None if letter == '-' => Some(bits),
+            None => None,
+        })?;
     Some((*tag, id, bits))
 }
 
@@ -108,7 +109,8 @@ mod tests {
 
     #[test]
     fn names_are_numbers_or_have_one_behind_them() {
-        let value = from_text(b"other:r-x\nuser:lisa:r-x:502\t#effective:r--\nuser::rwx\ngroup::r-x\nmask::r-x").expect("star's");
+        let value = from_text(b"other:r-x\nuser:lisa:r-x:502\t#effective:r--\nuser::rwx\ngroup::r-x\nmask::r-x")
+            .expect("star's");
         assert_eq!(to_text(&value).as_deref(), Some("user::rwx,user:502:r-x,group::r-x,mask::r-x,other::r-x"));
         for bad in ["user:lisa:r-x", "user", "who::rwx", "user::rwz", "mask:5:rwx", "user:1:rwx:x", "a:b:c:d:e"] {
             assert_eq!(from_text(bad.as_bytes()), None, "{bad}");

@@ -141,7 +141,16 @@ mod tests {
         assert_eq!(read, [(&b"path"[..], &b"a\n12 b=c\n=\0\xff"[..]), (b"size", b"")]);
         assert_eq!(records(b"").unwrap(), []);
         assert_eq!(records(&[out.as_slice(), &[0; 7]].concat()).unwrap().len(), 2);
-        for bad in ["5 a=b\n", "7 a=b\n", "x a=b\n", "-6 a=b\n", "6 a+b\n", "6  a=\n x", "99999999999999999999 a=b\n", "0 a=b\n"] {
+        for bad in [
+            "5 a=b\n",
+            "7 a=b\n",
+            "x a=b\n",
+            "-6 a=b\n",
+            "6 a+b\n",
+            "6  a=\n x",
+            "99999999999999999999 a=b\n",
+            "0 a=b\n",
+        ] {
             assert!(records(bad.as_bytes()).is_err(), "{bad}");
         }
     }

@@ -148,7 +148,9 @@ impl<R: Read> TarReader<R> {
                     self.content_of(&header)?;
                     self.pass()?;
                 }
-                b'M' => return Err(malformed("the archive begins in the middle of a file: it is one of several volumes")),
+                b'M' => {
+                    return Err(malformed("the archive begins in the middle of a file: it is one of several volumes"));
+                }
                 _ => return self.member(header, &block, extended).map(Some),
             }
         }
@@ -448,7 +450,9 @@ impl Extended {
         }
         match acl::from_text(text) {
             // One that says no more than the mode is none.
-            Some(value) if name == ACL_DEFAULT || acl::is_extended(&value) => _ = self.xattrs.insert(name.to_vec(), value),
+            Some(value) if name == ACL_DEFAULT || acl::is_extended(&value) => {
+                _ = self.xattrs.insert(name.to_vec(), value)
+            }
             Some(_) => {}
             None => self.problems.push("its access control list names somebody without a number".to_owned()),
         }

@@ -99,7 +99,15 @@ fn any_metadata() -> impl Strategy<Value = Metadata> {
     let id = prop_oneof![Just(0), Just(0o7_777_777), Just(0o10_000_000), Just(u32::MAX), any::<u32>()];
     let kinds = vec![NodeKind::File, NodeKind::Directory, NodeKind::Fifo, NodeKind::CharDevice, NodeKind::BlockDevice];
     let times = (time.clone(), time.clone(), prop::option::of(time));
-    (prop::sample::select(kinds), 0..0o10000u32, (id.clone(), id), (name.clone(), name), times, 0..3000u64, any::<u32>())
+    (
+        prop::sample::select(kinds),
+        0..0o10000u32,
+        (id.clone(), id),
+        (name.clone(), name),
+        times,
+        0..3000u64,
+        any::<u32>(),
+    )
         .prop_map(|(kind, mode, (uid, gid), (user, group), (modified, changed, accessed), size, number)| {
             let is_device = matches!(kind, NodeKind::CharDevice | NodeKind::BlockDevice);
             let special_device = source_number(if is_device { number } else { 0 });
@@ -218,7 +226,8 @@ fn names_of_gnu_and_global_headers_count() {
         &raw(0, "old directory/", 0),
     ]);
     let members = read(&bytes).unwrap();
-    let told: Vec<_> = members.iter().map(|(member, _)| (member.path.as_slice(), member.metadata.user.as_slice())).collect();
+    let told: Vec<_> =
+        members.iter().map(|(member, _)| (member.path.as_slice(), member.metadata.user.as_slice())).collect();
     assert_eq!(told, [(long.as_bytes(), &b"all"[..]), (b"directory/", b""), (b"old directory/", b"all")]);
     assert_eq!(members[0].0.metadata.modified, Timestamp { seconds: 5, nanoseconds: 500_000_000 });
     assert_eq!(members[2].0.metadata.kind, NodeKind::Directory);
@@ -250,7 +259,9 @@ fn what_breaks_off_or_contradicts_itself_is_refused() {
     refuses(&blocks(&[&raw(b'x', "x", 1 << 40)]), "more extended headers than any file needs");
     let large = records(&[("comment", &vec![b'x'; 2 << 20])]);
     refuses(&blocks(&[&raw(b'g', "g", large.len() as u64), &large]), "over 1 MiB");
-    for (key, value) in [("size", "-5"), ("uid", "99999999999"), ("mtime", "soon"), ("size", "x"), ("gid", "-5000000000")] {
+    for (key, value) in
+        [("size", "-5"), ("uid", "99999999999"), ("mtime", "soon"), ("size", "x"), ("gid", "-5000000000")]
+    {
         let header = records(&[(key, value.as_bytes())]);
         let bytes = blocks(&[&raw(b'x', "x", header.len() as u64), &header, &raw(b'0', "a", 0)]);
         assert!(read(&bytes).is_err(), "{key}={value}");

@@ -77,7 +77,8 @@ impl<W: Write> TarWriter<W> {
 
     /// A part of the last entry's content.
     pub fn content(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.left = self.left.checked_sub(bytes.len() as u64).ok_or_else(|| io::Error::other("more than the header says"))?;
+        self.left =
+            self.left.checked_sub(bytes.len() as u64).ok_or_else(|| io::Error::other("more than the header says"))?;
         self.out.write_all(bytes)
     }
 
@@ -170,8 +171,10 @@ fn extended_of(entry: &Entry<'_>, header: &Header) -> Vec<u8> {
     let path = written_path(entry);
     let link = &header.link;
     let is_sparse = matches!(entry.shape, Shape::Sparse { .. });
-    let tells = |name: &[u8], longest: usize| name.len() > longest || std::str::from_utf8(name).is_ok() && !name.is_ascii();
-    let (path_is_told, link_is_told) = (is_sparse || tells(&path, header::NAME_BYTES_MAX), tells(link, header::NAME_BYTES_MAX));
+    let tells =
+        |name: &[u8], longest: usize| name.len() > longest || std::str::from_utf8(name).is_ok() && !name.is_ascii();
+    let (path_is_told, link_is_told) =
+        (is_sparse || tells(&path, header::NAME_BYTES_MAX), tells(link, header::NAME_BYTES_MAX));
     let owners = [(&b"uname"[..], &metadata.user), (b"gname", &metadata.group)];
     let told = [(path_is_told, &path), (link_is_told, link)].into_iter().filter(|(is_told, _)| *is_told);
     let told = told.map(|(_, text)| text);

@@ -210,9 +210,8 @@ impl<'a> Assembly<'a, '_, '_> {
         for (index, group) in groups.iter().enumerate() {
             targets.extend(group.node.as_ref().map(|(sequence, _)| (*sequence, index)));
         }
-        let top = parent.and_then(|root| {
-            root.tree.map(|tree| Subtree { root: tree, entries: root.entries, bytes: root.bytes })
-        });
+        let top = parent
+            .and_then(|root| root.tree.map(|tree| Subtree { root: tree, entries: root.entries, bytes: root.bytes }));
         let mut levels = vec![before(self.sink.store, top)];
         let mut leaf: Option<Vec<u8>> = None;
         let mut records = spool.sorted()?.peekable();

@@ -9,9 +9,7 @@ use super::{Item, Status, Stop, Walk, Walker};
 use crate::error::Error;
 use crate::format::tree::{Metadata, NodeKind};
 use crate::progress::Event;
-use crate::walk::{
-    Details, Entries, EntryStream, SourceDirectory, SourceEntry, SourceFile, StreamedEntry,
-};
+use crate::walk::{Details, Entries, EntryStream, SourceDirectory, SourceEntry, SourceFile, StreamedEntry};
 
 impl Walker<'_> {
     /// Sends everything that comes, each under its whole path.
@@ -30,7 +28,11 @@ impl Walker<'_> {
                 StreamedEntry { path, hard_link: Some(target), .. } => self.send(Item::Link { path, target })?,
                 entry if entry.metadata.kind != NodeKind::File => {
                     let StreamedEntry { path: name, metadata, details, .. } = entry;
-                    self.send(Item::Special { entry: SourceEntry { name, metadata, descend: false }, details, status })?;
+                    self.send(Item::Special {
+                        entry: SourceEntry { name, metadata, descend: false },
+                        details,
+                        status,
+                    })?;
                 }
                 entry if size > UNIT_BYTES as u64 => self.flow(stream.as_mut(), entry)?,
                 entry => self.hold(stream.as_mut(), entry)?,
