@@ -196,7 +196,7 @@ fn describe_error(error: &Error) -> (Code, String, Option<String>) {
             "nothing was deleted. No prune writes this: whoever did has the keys, and may write where only maintenance should. \
              Remove the object while no prune runs, and prune again",
         ),
-        Error::Corrupt { .. } | Error::ChunkLost { .. } => {
+        Error::Corrupt { .. } | Error::ChunkLost { .. } | Error::Entry { .. } => {
             (Code::Failed, "`icecore check --read-data` names everything that is damaged and which snapshots need it")
         }
         Error::Backend(error) => match error.kind {

@@ -109,6 +109,11 @@ impl Output {
         copy(&mut state.out)
     }
 
+    /// Standard output for an archive, while notes and problems may come between.
+    pub fn stream(&self) -> impl Write + '_ {
+        Stream(self)
+    }
+
     /// Brings out what was written.
     pub fn flush(&self) -> io::Result<()> {
         self.lock().out.flush()
@@ -159,6 +164,21 @@ impl Output {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Standard output, taken for each piece anew.
+struct Stream<'o>(&'o Output);
+
+impl Write for Stream<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.0.lock();
+        state.erase_status();
+        state.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

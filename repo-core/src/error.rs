@@ -182,6 +182,17 @@ pub enum Error {
     /// A source that is a stream ended with an error; nothing was published.
     #[error("the stream to back up failed: {0}")]
     Stream(io::Error),
+    /// What was to be written out could not be: the reader of a pipe is gone, or there is no room.
+    #[error("writing the output: {0}")]
+    Output(io::Error),
+    /// The content or the attributes of an entry are lost; it was to be written out whole.
+    #[error("{}: {source}", path.display())]
+    Entry {
+        /// Within the snapshot.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
     /// An assumption of this library does not hold: please report it. Nothing was published.
     #[error("internal error: {0}")]
     Bug(String),

@@ -50,8 +50,8 @@
 //!   [`recovery_kit`](Repository::recovery_kit).
 //! - [`Backend`]: where objects lie. [`Local`] is a directory, [`Memory`] is gone with the process, [`Limited`] slows
 //!   another down, [`AppendOnly`] only adds; six promises make one of your own.
-//! - [`Source`]: what is backed up. [`LocalTree`] is paths of this machine, [`ReaderSource`] a stream; anything with
-//!   names and contents can be one.
+//! - [`Source`]: what is backed up. [`LocalTree`] is paths of this machine, [`ReaderSource`] a stream, [`TarSource`] an
+//!   archive; anything with names and contents can be one.
 //! - [`ClientState`]: what a client keeps outside the repository, by which it notices that the repository went back.
 //! - [`Secret`]: a password, a key file or a recovery kit.
 //!
@@ -100,6 +100,7 @@
 // `internals` makes private rooms reachable, which need no documentation for users.
 #![cfg_attr(not(feature = "internals"), warn(missing_docs))]
 
+mod archive;
 mod backend;
 mod chunker;
 mod codec;
@@ -143,6 +144,7 @@ pub use ops::backup::{Alike, BackupOptions, BackupReport, Mode};
 pub use ops::check::{CheckLevel, CheckOptions, CheckReport, Damage, Damaged, Loss, Subset, Touched, VerifiedPacks};
 pub use ops::copy::{CopyOptions, CopyReport, CopyTarget, DamagedSource, PresentCopy};
 pub use ops::diff::{Change, DiffCounts, DiffReport, Difference};
+pub use ops::dump::{ArchiveFormat, DumpOptions, DumpReport};
 pub use ops::find::{Finder, Wanted};
 pub use ops::forget::calendar::{CalendarSpan, NotASpan, Period};
 pub use ops::forget::freed::Freed;
@@ -154,7 +156,6 @@ pub use ops::mirror::{
     CrossCheckReport, CrossOptions, MirrorOptions, MirrorReport, Side, cross_check, mirror, promote,
 };
 pub use ops::prune::{PruneOptions, PruneReport, Unused, Writer};
-pub use ops::read::StoredFile;
 pub use ops::recover::{RecoverOptions, RecoverReport};
 pub use ops::repair::index::RepairIndexOptions;
 pub use ops::repair::packs::{PackOutcome, RepairPacksOptions, RepairPacksReport, RepairedPack};
@@ -172,10 +173,14 @@ pub use repository::{
     SnapshotList,
 };
 pub use store::IndexRepair;
+pub use tree::StoredFile;
 pub use walk::filter::{BadPattern, Patterns};
 pub use walk::local::{LocalTree, LocalTreeOptions};
 pub use walk::reader::ReaderSource;
-pub use walk::{Details, Entries, Source, SourceDirectory, SourceEntry, SourceFile, Unreadable};
+pub use walk::tar::TarSource;
+pub use walk::{
+    Details, Entries, EntryStream, Source, SourceDirectory, SourceEntry, SourceFile, StreamedEntry, Unreadable,
+};
 
 /// What a program in front of this library needs of the machine it runs on.
 pub mod system {
@@ -189,6 +194,9 @@ pub mod system {
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals {
+    pub mod archive {
+        pub use crate::archive::*;
+    }
     pub mod backend {
         pub use crate::backend::*;
     }

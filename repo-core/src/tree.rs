@@ -2,6 +2,7 @@
 //! The bytes of their nodes are `format`'s business, keeping them the store's.
 
 mod compare;
+mod content;
 mod list;
 mod measure;
 mod read;
@@ -12,6 +13,7 @@ mod write;
 mod tests;
 
 pub use compare::{Met, Pair, Pairs, chunks};
+pub use content::StoredFile;
 pub use list::{ContentBuilder, Extents, extents};
 pub use measure::{Measure, measure};
 pub use read::{Nodes, children, find, nodes, subtree};

@@ -9,6 +9,7 @@ use crate::format::tree::Metadata;
 pub mod filter;
 pub mod local;
 pub mod reader;
+pub mod tar;
 
 /// Something that can be backed up: a tree of entries, not necessarily a directory.
 ///
@@ -42,6 +43,12 @@ pub trait Source: Send + Sync {
     /// publishes no snapshot, where for other sources it would name a problem and go on.
     fn is_stream(&self) -> bool {
         false
+    }
+
+    /// Its entries in whatever order they come, for a source that can only be read from its beginning to its end: an
+    /// archive. If it gives any, [`root`](Self::root) is not asked for, and nothing is published unless all of it was read.
+    fn in_any_order(&self) -> Option<Box<dyn EntryStream>> {
+        None
     }
 
     /// What was met so far that should be said and is no failure (a repository that was left out), each once.
@@ -120,4 +127,29 @@ pub trait SourceFile: Send {
 
     /// Extended attributes and flags, through the open descriptor.
     fn details(&mut self) -> io::Result<Details>;
+}
+
+/// The entries of a source that cannot be asked for them by name, each with its whole path.
+pub trait EntryStream: Send {
+    /// The next entry; `None` after the last. What was not read of the one before is passed over. Where a path comes
+    /// twice, the later counts. Directories that never come are made up.
+    fn next(&mut self) -> io::Result<Option<StreamedEntry>>;
+
+    /// The next bytes of the last entry's data, that of its holes left out; 0 at its end.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+}
+
+/// One entry of an [`EntryStream`].
+#[derive(Debug, Clone)]
+pub struct StreamedEntry {
+    /// Names from the top with `/` between them, raw bytes.
+    pub path: Vec<u8>,
+    /// Its size is the file's, holes too.
+    pub metadata: Metadata,
+    /// Link target, extended attributes, inode flags.
+    pub details: Details,
+    /// Of a file the runs of its data, as `start..end`, ascending.
+    pub data: Vec<(u64, u64)>,
+    /// It is another name of the entry that came under this path before; then nothing else of it counts.
+    pub hard_link: Option<Vec<u8>>,
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const STOREYS: [&[&str]; 6] = [
     &["id", "error", "progress", "world", "mutants"],
     &["codec", "format"],
-    &["chunker", "crypto", "frame", "seal", "parity", "pipeline", "platform"],
+    &["chunker", "crypto", "frame", "seal", "parity", "pipeline", "platform", "archive"],
     &["backend"],
     &["store"],
     &["walk", "tree", "repository", "policy"],

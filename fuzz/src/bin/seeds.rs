@@ -1,4 +1,5 @@
-//! Writes `seeds/<target>/<vector>` from the golden vectors, and the few seeds that are made by hand.
+//! Writes `seeds/<target>/<vector>` from the golden vectors, and the few seeds that are made by hand. Those of `tar` are
+//! archives of GNU tar, and are kept as they are.
 //! Run it when a vector changes: `cargo run --bin seeds`.
 
 use std::path::Path;

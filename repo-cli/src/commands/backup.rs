@@ -1,12 +1,14 @@
 //! `icecore backup`
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use repo_core::{
     Alike, BackupOptions, BackupReport, Error, InitOptions, LocalTree, LocalTreeOptions, Mode, ReaderSource,
-    Repository, SnapshotFilter, Source, system,
+    Repository, SnapshotFilter, Source, TarSource, system,
 };
 use serde::Serialize;
 
@@ -31,7 +33,7 @@ use super::init;
 /// snapshot of the same host and paths are not read again, unless --full is given. What cannot be read is named
 /// and left out, the rest is stored, and the exit code is 3.
 #[derive(Debug, Args)]
-#[command(after_help = with_exit_codes!("Examples:\n  icecore backup /home /etc --exclude '*.tmp' --one-file-system\n  icecore backup --stdin-filename db.sql --stdin-from-command -- pg_dump mydb"))]
+#[command(after_help = with_exit_codes!("Examples:\n  icecore backup /home /etc --exclude '*.tmp' --one-file-system\n  icecore backup --stdin-filename db.sql --stdin-from-command -- pg_dump mydb\n  icecore backup --from-tar old.tar.gz --as-path /srv/www --time 2019-05-04\n  icecore backup --from-tar - --as-path /pg --stdin-from-command -- pg_basebackup -D - -Ft -X none"))]
 pub struct Backup {
     /// What to store; after --stdin-from-command: the command and its arguments
     #[arg(value_name = "PATH")]
@@ -60,6 +62,23 @@ pub struct Backup {
     /// Store what a command prints; if it fails, nothing is published
     #[arg(long, conflicts_with_all = ["stdin", "files_from", "files_from_verbatim", "files_from_raw"], requires = "paths")]
     stdin_from_command: bool,
+
+    /// Store what is in a tar archive, plain or compressed by gzip or zstd, as if it were a directory; - is standard input
+    ///
+    /// What breaks off, or would lead out of the directory when it is restored, is refused, and no snapshot is made.
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "files_from", "files_from_verbatim", "files_from_raw", "stdin", "stdin_filename", "exclude_if_present",
+        "exclude_caches", "exclude_larger_than", "one_file_system",
+    ])]
+    from_tar: Option<PathBuf>,
+
+    /// The directory in the snapshot that the archive is put into [default: /]
+    #[arg(long, value_name = "PATH", requires = "from_tar")]
+    as_path: Option<PathBuf>,
+
+    /// Take absolute paths in the archive for relative ones, instead of refusing them
+    #[arg(long, requires = "from_tar")]
+    strip_leading_slash: bool,
 
     /// Read everything again, as if there were no snapshot yet
     #[arg(long, visible_alias = "force", short = 'f', group = "mode")]
@@ -159,6 +178,9 @@ impl Backup {
         // Everything that may be mistyped is read before a password is asked for.
         let (excludes, exclude_texts) = self.excludes.read()?;
         let paths = self.all_paths()?;
+        if self.from_tar.is_some() && !exclude_texts.is_empty() {
+            return Err(Failure::told("an archive is stored whole: nothing can be excluded with --from-tar"));
+        }
         if self.new.new_key_file.is_some() && !self.init {
             return Err(Failure::told("--new-key-file makes a key for a new repository: it needs --init"));
         }
@@ -166,11 +188,18 @@ impl Backup {
         let options = self.options(context, &repository, exclude_texts)?;
         let mut reporter = Reporter::new(&context.output, Task::Backup)?;
         let mut problem = None;
-        let source: Box<dyn Source> = if self.stdin || self.stdin_from_command {
+        let source: Box<dyn Source> = if let Some(archive) = self.from_tar.as_deref().filter(|path| !is_stdin(path)) {
+            let file = File::open(archive).map_err(|error| Failure::file("opening", archive, &error))?;
+            Box::new(self.tar_source(file))
+        } else if self.stdin || self.stdin_from_command || self.from_tar.is_some() {
             let stop = reporter.stop_flag();
-            let stream = if self.stdin { Stream::stdin(stop) } else { Stream::program(&self.paths, stop)? };
+            let stream =
+                if self.stdin_from_command { Stream::program(&self.paths, stop)? } else { Stream::stdin(stop) };
             problem = Some(stream.problem());
-            Box::new(ReaderSource::new(&Path::new("/").join(&self.stdin_filename), stream))
+            match self.from_tar {
+                Some(_) => Box::new(self.tar_source(stream)),
+                None => Box::new(ReaderSource::new(&Path::new("/").join(&self.stdin_filename), stream)),
+            }
         } else {
             let mut tree = LocalTreeOptions::default();
             tree.excludes = excludes;
@@ -191,8 +220,11 @@ impl Backup {
         };
         let result = reporter.watch(|reporter| repository.backup(source.as_ref(), &options, reporter));
         broken_stream(problem)?;
-        let report = result.map_err(|error| {
-            Failure::from_verb(error, "no snapshot was made; what was stored is kept, and the next backup uses it")
+        let report = result.map_err(|error| match error {
+            Error::Stream(error) if self.from_tar.is_some() => bad_archive(&error),
+            error => {
+                Failure::from_verb(error, "no snapshot was made; what was stored is kept, and the next backup uses it")
+            }
         })?;
         if let Some(snapshot) = &report.snapshot {
             context.memory.remember(&context.output, &repository, snapshot);
@@ -205,6 +237,14 @@ impl Backup {
                 numbers::count(problems, "entry")
             ))),
         }
+    }
+
+    fn tar_source(&self, reader: impl Read + Send + 'static) -> TarSource {
+        let mut source = TarSource::new(reader).below(self.as_path.as_deref().unwrap_or(Path::new("")));
+        if self.strip_leading_slash {
+            source = source.strip_leading_slash();
+        }
+        if self.with_atime { source.with_atime() } else { source }
     }
 
     fn open(&self, context: &Context) -> Outcome<Repository> {
@@ -234,7 +274,19 @@ impl Backup {
         if !self.stdin_from_command && paths.iter().any(|path| path == Path::new("-") && !path.exists()) {
             return Err(Failure::with_hint("there is no file -", "--stdin stores standard input"));
         }
-        match paths.is_empty() && !self.stdin {
+        match &self.from_tar {
+            Some(archive) if self.stdin_from_command && !is_stdin(archive) => {
+                return Err(Failure::with_hint(
+                    "--stdin-from-command prints what is read, and --from-tar names a file",
+                    "write --from-tar - for the archive that the command prints",
+                ));
+            }
+            Some(_) if !self.stdin_from_command && !paths.is_empty() => {
+                return Err(Failure::told("--from-tar stores an archive, and no paths beside it"));
+            }
+            _ => {}
+        }
+        match paths.is_empty() && !self.stdin && self.from_tar.is_none() {
             true => Err(Failure::with_hint("nothing to back up", "name files or directories, or use --stdin")),
             false => Ok(paths),
         }
@@ -278,6 +330,7 @@ impl Backup {
             // Each file that is read takes 1 MiB; as much again as is there anyway is for what was read.
             options.memory_bytes += files << 20;
         }
+        options.spool_directory = Some(std::env::temp_dir());
         options.program = concat!("icecore ", env!("CARGO_PKG_VERSION")).to_owned();
         Ok(options)
     }
@@ -341,6 +394,19 @@ impl Backup {
             None if self.dry_run => output.say(1, "nothing was stored (--dry-run)"),
             None => output.say(1, "nothing changed: no snapshot was made"),
         }
+    }
+}
+
+/// Where a file may be named, standard input is `-`.
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+fn bad_archive(error: &io::Error) -> Failure {
+    let message = format!("the archive cannot be stored: {error}; no snapshot was made");
+    match message.contains("an absolute path") {
+        true => Failure::with_hint(message, "--strip-leading-slash takes absolute paths for relative ones"),
+        false => Failure::told(message),
     }
 }
 

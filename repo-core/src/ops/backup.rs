@@ -4,9 +4,11 @@ mod assembly;
 mod lineage;
 mod options;
 mod reading;
+mod spool;
 mod walker;
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crossbeam_channel::bounded;
@@ -23,9 +25,10 @@ use crate::repository::{Repository, Snapshot};
 use crate::store::{Sealing, Session, SessionKind, Store, Stored, WriterOptions};
 use crate::walk::Source;
 
-use assembly::{Assembly, Totals};
+use assembly::{Assembly, Totals, Unordered};
 use lineage::Lineage;
 use reading::{Reading, SEGMENT_BYTES, UNIT_BYTES};
+use spool::Spool;
 use walker::Walker;
 
 /// Entries that the walk may be ahead of the assembly.
@@ -117,6 +120,9 @@ pub struct BackupOptions {
     pub read_threads: Option<usize>,
     /// Mean size of new data packs, 1 to 128 MiB, instead of the repository's. Each sealing thread holds one in memory.
     pub pack_data_bytes: Option<u32>,
+    /// Where a source whose entries come in any order keeps their metadata, if it takes more than 32 MiB, in a file
+    /// without a name; `None`: in memory.
+    pub spool_directory: Option<PathBuf>,
 }
 
 impl Default for BackupOptions {
@@ -143,6 +149,7 @@ impl Default for BackupOptions {
             alike: None,
             read_threads: None,
             pack_data_bytes: None,
+            spool_directory: None,
         }
     }
 }
@@ -354,9 +361,14 @@ impl<'r> Run<'r> {
             }
             drop(todo);
             let walker = Walker::new(self, &reading, &view, items, jobs);
-            scope.spawn("walk", move || walker.walk())?;
+            let stream = self.source.in_any_order();
+            let unordered = stream.is_some().then(|| {
+                let spool = Spool::new(self.options.spool_directory.clone());
+                Unordered::new(spool, self.lineage.parent.as_ref().map(|parent| parent.record.root))
+            });
+            scope.spawn("walk", move || walker.walk(stream))?;
             let writer = sealing.start(scope)?;
-            let mut assembly = Assembly::new(&self.store, &view, writer, self.progress);
+            let mut assembly = Assembly::new(&self.store, &view, writer, self.progress, unordered);
             let totals = assembly.take_all(order)?;
             assembly.finish()?;
             Ok(totals)

@@ -228,6 +228,25 @@ impl FileOperations for SystemFiles {
     }
 }
 
+/// A file in `directory` that has no name, or has lost it: gone with whoever opened it, whatever becomes of him.
+pub fn create_nameless(directory: &Path) -> io::Result<File> {
+    use rustix::io::Errno;
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    match rustix::fs::openat(CWD, directory, flags, Mode::from_raw_mode(FILE_MODE)) {
+        Ok(file) => return Ok(file.into()),
+        // The file system, or the kernel, has no such files.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    let path = directory.join(format!("icecore-{:016x}", u64::from_le_bytes(random)));
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(CWD, &path, flags, Mode::from_raw_mode(FILE_MODE))?;
+    rustix::fs::unlinkat(CWD, &path, AtFlags::empty())?;
+    Ok(file.into())
+}
+
 /// Writes so many bytes that no file system stores in less.
 fn fill(file: &mut File, length: u64) -> io::Result<()> {
     let mut output = blake3::Hasher::new().finalize_xof();

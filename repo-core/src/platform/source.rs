@@ -36,6 +36,16 @@ pub fn path_of(bytes: Vec<u8>) -> PathBuf {
     PathBuf::from(std::ffi::OsString::from_vec(bytes))
 }
 
+/// The number of a device, of which archives tell two parts.
+pub fn device_number(major: u32, minor: u32) -> u64 {
+    rustix::fs::makedev(major, minor)
+}
+
+/// Major and minor number of a device.
+pub fn device_parts(device: u64) -> (u32, u32) {
+    (rustix::fs::major(device), rustix::fs::minor(device))
+}
+
 /// The current directory, to which relative paths belong, as an absolute path without links.
 pub fn current_directory() -> io::Result<PathBuf> {
     let path = rustix::process::getcwd(Vec::new())?.into_bytes();

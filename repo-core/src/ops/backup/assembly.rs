@@ -1,5 +1,7 @@
 //! The assembly: takes what the walk sends, in its order; puts chunks, builds the trees, counts.
 
+mod unordered;
+
 use std::path::Path;
 
 use crossbeam_channel::Receiver;
@@ -15,6 +17,8 @@ use crate::progress::{Action, Event, Progress};
 use crate::store::{Index, Store, Writer};
 use crate::tree::{ChunkSink, ContentBuilder, TreeBuilder};
 use crate::walk::{Details, Unreadable};
+
+pub use unordered::Unordered;
 
 /// Extended attributes up to this many bytes lie in the node.
 const XATTRS_INLINE_MAX_BYTES: usize = 4 << 10;
@@ -37,6 +41,8 @@ pub struct Assembly<'a, 'scope, 's> {
     path: Vec<u8>,
     large: Option<OpenLarge>,
     summary: Summary,
+    /// Of a stream of entries: those that came, until there are no more.
+    unordered: Option<Unordered>,
 }
 
 struct OpenDirectory {
@@ -108,7 +114,14 @@ pub fn fits_inline(xattrs: &[(Vec<u8>, Vec<u8>)]) -> bool {
 }
 
 impl<'a, 'scope, 's> Assembly<'a, 'scope, 's> {
-    pub fn new(store: &'a Store, view: &'a Index, writer: Writer<'scope, 's>, progress: &'a dyn Progress) -> Self {
+    /// With `unordered`, entries come under their whole paths, and the trees are built when all have come.
+    pub fn new(
+        store: &'a Store,
+        view: &'a Index,
+        writer: Writer<'scope, 's>,
+        progress: &'a dyn Progress,
+        unordered: Option<Unordered>,
+    ) -> Self {
         let sink =
             Sink { writer, store, view, data_chunks: 0, tree_chunks: 0, added_data_bytes: 0, added_meta_bytes: 0 };
         Self {
@@ -119,6 +132,7 @@ impl<'a, 'scope, 's> Assembly<'a, 'scope, 's> {
             path: Vec::new(),
             large: None,
             summary: Summary::default(),
+            unordered,
         }
     }
 
@@ -131,6 +145,7 @@ impl<'a, 'scope, 's> Assembly<'a, 'scope, 's> {
             self.sink.writer.keep_alive();
             self.take(item)?;
         }
+        self.build()?;
         if !self.open.is_empty() || self.large.is_some() {
             return Err(Error::Bug("the walk ended inside a directory".into()));
         }
@@ -172,7 +187,10 @@ impl<'a, 'scope, 's> Assembly<'a, 'scope, 's> {
                 self.file(name, status, result)
             }
             Item::LargeBegin { name, status, owner } => {
-                self.with_path(&name, |progress, path| progress.report(Event::Started { path }));
+                // What comes in any order is not done before all has come.
+                if self.unordered.is_none() {
+                    self.with_path(&name, |progress, path| progress.report(Event::Started { path }));
+                }
                 self.large = Some(OpenLarge { name, status, owner, content: ContentBuilder::new() });
                 Ok(())
             }
@@ -198,6 +216,10 @@ impl<'a, 'scope, 's> Assembly<'a, 'scope, 's> {
                 self.problem(&unreadable);
                 Ok(())
             }
+            Item::Link { path, target } => match &mut self.unordered {
+                Some(unordered) => unordered.link(path, target),
+                None => Err(Error::Bug("a link in a walk".into())),
+            },
             Item::Problem(unreadable) => {
                 self.problem(&unreadable);
                 Ok(())
@@ -302,6 +324,10 @@ impl<'a, 'scope, 's> Assembly<'a, 'scope, 's> {
 
     /// Adds an entry that is not a directory.
     fn add(&mut self, node: Node, status: Status, read_bytes: u64) -> Result<()> {
+        if let Some(unordered) = &mut self.unordered {
+            self.summary.read_bytes += read_bytes;
+            return unordered.put(node);
+        }
         if node.metadata.kind == crate::format::tree::NodeKind::File {
             self.summary.processed_files += 1;
             self.summary.processed_bytes += node.metadata.size;

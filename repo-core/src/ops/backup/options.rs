@@ -1,5 +1,7 @@
 //! How a backup is asked for, one wish a call: `BackupOptions::new().tag("nightly").full()`.
 
+use std::path::PathBuf;
+
 use super::{Alike, BackupOptions, Mode};
 use crate::id::SnapshotId;
 
@@ -151,6 +153,13 @@ impl BackupOptions {
     /// quarter of it in memory; above 1 GiB in all, fewer threads seal.
     pub fn pack_data_bytes(mut self, bytes: u32) -> Self {
         self.pack_data_bytes = Some(bytes);
+        self
+    }
+
+    /// Where a source whose entries come in any order, such as [`TarSource`](crate::TarSource), keeps their metadata once
+    /// it takes more than 32 MiB.
+    pub fn spool_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.spool_directory = Some(directory.into());
         self
     }
 }

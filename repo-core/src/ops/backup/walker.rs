@@ -1,6 +1,8 @@
 //! The walk: source ⋈ parent, entry by entry. What is unchanged is taken from the parent; what is not is handed to the
 //! reading threads; the order of entries is kept by the channel to the assembly.
 
+mod intake;
+
 use std::iter::Peekable;
 use std::sync::Arc;
 
@@ -17,7 +19,7 @@ use crate::pipeline::Budgeted;
 use crate::progress::Event;
 use crate::store::Index;
 use crate::tree::{self, Nodes};
-use crate::walk::{Details, Entries, SourceDirectory, SourceEntry, SourceFile, Unreadable};
+use crate::walk::{Details, Entries, EntryStream, SourceDirectory, SourceEntry, SourceFile, Unreadable};
 
 /// Small files that share a buffer, at most.
 const UNIT_FILES: usize = 256;
@@ -73,6 +75,11 @@ pub enum Item {
         read_bytes: u64,
     },
     LargeFailed(Unreadable),
+    /// Another name of what came before under `target`; of a stream of entries alone.
+    Link {
+        path: Vec<u8>,
+        target: Vec<u8>,
+    },
     Problem(Unreadable),
     Failed(Error),
 }
@@ -132,17 +139,21 @@ impl<'r> Walker<'r> {
         }
     }
 
-    /// Walks the whole source. An error reaches the assembly as an item.
-    pub fn walk(mut self) {
-        let Err(Stop) = self.walk_all() else { return };
-    }
-
-    fn walk_all(&mut self) -> Walk {
+    /// Walks the whole source, or takes what comes of a stream of entries. An error reaches the assembly as an item.
+    pub fn walk(mut self, stream: Option<Box<dyn EntryStream>>) {
         // The parent's counts are the best guess there is; looking at everything twice to know would cost more.
         if let Some(parent) = &self.run.lineage.parent {
             let Root { entries: files, bytes, .. } = parent.record.root;
             self.run.progress.report(Event::Total { files, bytes });
         }
+        let walked = match stream {
+            Some(stream) => self.take_in(stream),
+            None => self.walk_all(),
+        };
+        let Err(Stop) = walked else { return };
+    }
+
+    fn walk_all(&mut self) -> Walk {
         let root = match self.run.source.root() {
             Ok(root) => root,
             Err(error) => {
