@@ -9,6 +9,7 @@ mod session;
 mod tables;
 #[cfg(test)]
 mod testing;
+pub mod weak;
 mod writer;
 
 pub use compact::compact;

@@ -14,7 +14,7 @@ use super::explore::{Found, Random, Replay, Report};
 use super::run::{End, Faults, Role, Scenario, Stage, Start};
 use super::scenes::{
     self, Window, backup, compactor, copier, forget_host, forgetter, index_repairer, is_reclaimed, is_whole,
-    pack_repairer, plain, prune, prune_twice, reader, stale_backup, thorough, undelete, zombie,
+    long_sleep, owner_prune, pack_repairer, plain, prune, prune_twice, reader, stale_backup, thorough, undelete, zombie,
 };
 use super::store::Request;
 
@@ -108,6 +108,8 @@ configurations![
     copy_and_moving_prune,
     repair_of_index_and_prune,
     repair_of_packs_and_prune,
+    weak_backup_and_prune,
+    weak_backup_that_sleeps,
 ];
 
 macro_rules! cases {
@@ -140,6 +142,9 @@ cases![
     "a pack half indexed is condemned" half_indexed,
     "everyone obeys his own plan" planners_and_compactor,
     "a late second copy stays" late_second_copy,
+    "a weak fence waits for no week" weak_backup_and_prune,
+    "a weak writer does not ask how long it was silent" weak_backup_that_sleeps,
+    "a weak writer does not look again after its put" weak_backup_that_sleeps,
 ];
 
 fn garbage() -> Start {
@@ -154,6 +159,17 @@ fn backup_and_prune() -> Scenario {
 fn backup_and_rest_of_prune() -> Scenario {
     let start = scenes::cut_off(&garbage(), prune(plain()), "put gc/00000001.plan");
     Scenario::new(&start, vec![backup("new", "ab"), prune(plain())]).judge(is_reclaimed)
+}
+
+/// A place that does not decide who is first: the fence waits.
+fn weak_backup_and_prune() -> Scenario {
+    Scenario::new(&scenes::weak_garbage("a"), vec![backup("new", "a"), owner_prune()]).judge(is_whole)
+}
+
+/// Likewise, and everybody sleeps for longer than it waits: between any two calls of the writer, before its last put too.
+fn weak_backup_that_sleeps() -> Scenario {
+    let roles = vec![backup("new", "a"), long_sleep(), owner_prune().after(1)];
+    Scenario::new(&scenes::weak_garbage("a"), roles).judge(is_whole)
 }
 
 fn undelete_and_prune() -> Scenario {
