@@ -163,13 +163,13 @@ fn backup_and_rest_of_prune() -> Scenario {
 
 /// A place that does not decide who is first: the fence waits.
 fn weak_backup_and_prune() -> Scenario {
-    Scenario::new(&scenes::weak_garbage("a"), vec![backup("new", "a"), owner_prune()]).judge(is_whole)
+    Scenario::new(&scenes::weak_garbage("a"), vec![backup("new", "a"), owner_prune()]).preemptions(1).judge(is_whole)
 }
 
 /// Likewise, and everybody sleeps for longer than it waits: between any two calls of the writer, before its last put too.
 fn weak_backup_that_sleeps() -> Scenario {
     let roles = vec![backup("new", "a"), long_sleep(), owner_prune().after(1)];
-    Scenario::new(&scenes::weak_garbage("a"), roles).judge(is_whole)
+    Scenario::new(&scenes::weak_garbage("a"), roles).preemptions(1).judge(is_whole)
 }
 
 fn undelete_and_prune() -> Scenario {

@@ -5,15 +5,11 @@ use std::time::Duration;
 
 use super::PruneOptions;
 use super::cycle::Pruning;
-use crate::crypto::Keys;
 use crate::error::{Error, Result};
-use crate::format::header::ObjectType;
-use crate::format::keyring::Purpose;
 use crate::format::session::Session;
 use crate::id::{ObjectName, SnapshotId};
 use crate::mutants::mutant;
 use crate::repository::Repository;
-use crate::seal;
 use crate::store::weak::{FENCE_IDLE, SIGN_VALID};
 
 /// What a prune of a weak repository rests on, besides what every prune does.
@@ -65,7 +61,7 @@ impl Pruning<'_> {
         for name in names {
             let age = match self.backend().age(&name) {
                 Ok(Some(age)) => age,
-                Ok(None) => Duration::from_millis(self.now_ms.saturating_sub(self.written_ms(&name, session)?)),
+                Ok(None) => Duration::from_millis(self.now_ms.saturating_sub(self.written_ms(name, session)?)),
                 Err(error) if error.is_absent() => continue,
                 Err(error) => return Err(error.into()),
             };
@@ -76,19 +72,14 @@ impl Pruning<'_> {
         Ok(true)
     }
 
-    /// When an object of a session was written, by its writer's clock: for places that cannot tell. Of one that cannot be read
-    /// it is known only that its session had begun.
-    fn written_ms(&self, name: &ObjectName, session: SnapshotId) -> Result<u64> {
-        match self.backend().get(name, crate::backend::Span::All) {
-            Ok(bytes) => Ok(open_record(self.keys(), name, &bytes).map_or(session.started_ms(), |record| record.started_ms)),
-            // Gone with its session, which is looked for again before a fence is put.
-            Err(error) if error.is_absent() => Ok(session.started_ms()),
-            Err(error) => Err(error.into()),
+    /// When a sign of life was written, by its writer's clock: for places that cannot tell. Of one that cannot be read it is
+    /// known only that its session had begun.
+    fn written_ms(&self, name: ObjectName, session: SnapshotId) -> Result<u64> {
+        match self.repository.read_sign(name) {
+            Ok(record) => Ok(record.started_ms),
+            // Damaged, or gone with its session, which is looked for again before a fence is put.
+            Err(Error::Corrupt { .. }) => Ok(session.started_ms()),
+            Err(error) => Err(error),
         }
     }
-}
-
-fn open_record(keys: &Keys, name: &ObjectName, bytes: &[u8]) -> Option<Session> {
-    let payload = seal::open_box(keys, Purpose::Session, ObjectType::Session, name, bytes).ok()?;
-    Session::decode(&payload).ok()
 }
