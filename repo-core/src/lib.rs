@@ -134,8 +134,8 @@ pub use format::known_place::KnownPlace;
 pub use format::snapshot::{LineageRecord, Root, SnapshotRecord, Summary};
 pub use format::tree::{Content, Extent, ExtentKind, Metadata, Node, NodeKind, Subtree, Timestamp, Xattrs};
 pub use id::{
-    ChunkId, ChunkKind, Doubled, GcStage, IndexId, NotAnId, ObjectName, OwnerId, PackId, PackKind, RepositoryId, SeriesId,
-    SlotId, SnapshotId,
+    ChunkId, ChunkKind, Doubled, GcStage, IndexId, NotAnId, ObjectName, OwnerId, PackId, PackKind, RepositoryId,
+    SeriesId, SlotId, SnapshotId,
 };
 pub use ops::backup::{Alike, BackupOptions, BackupReport, Mode};
 pub use ops::check::{CheckLevel, CheckOptions, CheckReport, Damage, Damaged, Loss, Subset, Touched, VerifiedPacks};

@@ -14,8 +14,8 @@ use repo_core::internals::backend::Backend;
 use repo_core::internals::platform::files::{FileOperations, Found, SystemFiles};
 use repo_core::{
     BackendError, BackendErrorKind, BackupOptions, Bytes, Capabilities, CheckOptions, Error, InitOptions, Listed,
-    Local, Memory, ObjectName, OpenOptions, OwnerId, PasswordCost, Prefix, PruneOptions, Put, ReaderSource, Removal, Repository, Secret,
-    Silent, SnapshotFilter, Span,
+    Local, Memory, ObjectName, OpenOptions, OwnerId, PasswordCost, Prefix, PruneOptions, Put, ReaderSource, Removal,
+    Repository, Secret, Silent, SnapshotFilter, Span,
 };
 use rustix::io::Errno;
 
@@ -83,7 +83,11 @@ fn a_weak_repository_does_with_a_file_system_that_only_knows_a_rename_that_repla
     repository.backup(&source, &BackupOptions::new(), &Silent).unwrap();
     repository.prune(&PruneOptions::new(), &Silent).unwrap();
     assert!(repository.check(&CheckOptions::new().read_data(), &Silent).unwrap().is_whole());
-    assert_eq!(fs::read_dir(directory.path().join("repo/tmp")).unwrap().count(), 1, "the ballast, and nothing left over");
+    assert_eq!(
+        fs::read_dir(directory.path().join("repo/tmp")).unwrap().count(),
+        1,
+        "the ballast, and nothing left over"
+    );
 }
 
 /// A place that does not decide races, whatever it holds.

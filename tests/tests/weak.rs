@@ -15,9 +15,9 @@ use repo_core::internals::pipeline;
 use repo_core::internals::store::{self, Sealing, Session, SessionKind, WriterOptions, gc};
 use repo_core::internals::world::{self, Stay, World};
 use repo_core::{
-    Backend, BackendError, Bytes, Capabilities, Doubled, Error, InitOptions, Listed, ObjectName, OpenOptions,
-    OwnerId, ParityOptions, PasswordCost, Prefix, PruneOptions, PruneReport, Put, Removal, Repository,
-    RotateOptions, Secret, Silent, SnapshotFilter, SnapshotId, Span, Unused,
+    Backend, BackendError, Bytes, Capabilities, Doubled, Error, InitOptions, Listed, ObjectName, OpenOptions, OwnerId,
+    ParityOptions, PasswordCost, Prefix, PruneOptions, PruneReport, Put, Removal, Repository, RotateOptions, Secret,
+    Silent, SnapshotFilter, SnapshotId, Span, Unused,
 };
 
 const HOUR: i64 = 3600 * 1_000_000_000;
@@ -348,7 +348,9 @@ impl World for Dead {
 #[test]
 fn who_was_silent_for_more_than_a_day_by_either_clock_publishes_nothing_under_that_name() {
     let passes: [fn(&Clocks); 2] = [
-        |clocks| drop(clocks.wall_ns.fetch_add(DAY + 1, Ordering::SeqCst)),
+        |clocks| {
+            clocks.wall_ns.fetch_add(DAY + 1, Ordering::SeqCst);
+        },
         |clocks| {
             clocks.boot_ns.fetch_add(DAY + 1, Ordering::SeqCst);
             // Set back meanwhile.

@@ -155,6 +155,9 @@ pub fn tell(context: &Context, made: &Made) -> Outcome {
     output.say(1, &format!("  {}", policy.maintenance_puts.join("  ")))?;
     let Some(weak) = Weak::of(&made.repository) else { return Ok(()) };
     output.say(1, "")?;
-    output.say(1, "This is a weak repository: it does not rely on the place to decide which of two writers is first, but on")?;
+    output.say(
+        1,
+        "This is a weak repository: it does not rely on the place to decide which of two writers is first, but on",
+    )?;
     weak.assumes.iter().try_for_each(|line| output.say(1, &format!("  {line}")))
 }

@@ -13,8 +13,8 @@ use crate::args::with_exit_codes;
 use crate::context::Context;
 use crate::exit::{Failure, Outcome};
 use crate::names;
-use crate::owner;
 use crate::output::Table;
+use crate::owner;
 use crate::secrets::{self, NewSecret, NewlyMade};
 use crate::time;
 

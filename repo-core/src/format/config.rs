@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CHUNK_BYTES_MAX, Extensions, FRAME_RAW_BYTES_MAX, SMALL_PAYLOAD_BYTES_MAX, check_extensions_knowing,
-    refuse_unknown,
+    CHUNK_BYTES_MAX, Extensions, FRAME_RAW_BYTES_MAX, SMALL_PAYLOAD_BYTES_MAX, check_extensions_knowing, refuse_unknown,
 };
 use crate::codec;
 use crate::error::Corruption;

@@ -65,7 +65,9 @@ impl Repository {
     /// ```
     pub fn take_ownership(&self) -> Result<bool> {
         if self.inner.backend.weak().is_none() {
-            return Err(Error::Usage("this repository has no owner: it is no weak one, and anybody may prune it".into()));
+            return Err(Error::Usage(
+                "this repository has no owner: it is no weak one, and anybody may prune it".into(),
+            ));
         }
         let Some(owner) = self.inner.owner else {
             return Err(Error::Usage("the repository was opened without the number of an owner".into()));

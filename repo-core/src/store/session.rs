@@ -260,8 +260,9 @@ impl SignsOfLife {
     /// Gives a sign if it is time to.
     pub fn give(&self, backend: &dyn Backend, keys: &Keys) {
         if let Some(weak) = backend.weak() {
+            // Before it is asked whether it is too late for one: who sleeps in between gains nothing by it.
+            let sent = Moment::now();
             for (session, number) in weak::due_signs(weak) {
-                let sent = Moment::now();
                 if put_sign(backend, keys, session, number) {
                     weak.signed(session, sent);
                 }

@@ -61,7 +61,6 @@ pub fn confirm(
     if mutant!("a weak writer does not look again after its put") {
         return Ok(());
     }
-    // The clock first: what is there now may be gone over by somebody who is entitled to.
     if is_over(weak, session) {
         // A tombstone may have stood there, and been written over: what this snapshot needs may be gone.
         weak.replace(name, gc::tombstone(keys, session, 0, session)?)?;
