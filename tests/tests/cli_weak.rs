@@ -33,7 +33,7 @@ fn the_owner_prunes_and_is_told_what_that_rests_on() {
     cli.backup(&[]);
     cli.run(&["check", "--read-data"]).succeeds();
     cli.run(&["key", "add", "--new-key-file", "second"]).succeeds();
-    cli.run(&["prune", "--fence-idle", "6d"]).fails(1, &["7 days"]);
+    cli.run(&["prune", "--fence-idle", "100h"]).fails(1, &["7 days"]);
 }
 
 #[test]
