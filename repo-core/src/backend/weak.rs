@@ -116,8 +116,13 @@ impl Weak {
         if follows_from_its_name(name) {
             return Ok(Put::Created);
         }
-        let there = self.inner.get(name, Span::All)?;
-        Ok(if there == bytes { Put::Created } else { Put::Exists(there) })
+        match self.inner.get(name, Span::All) {
+            Ok(there) if there == bytes => Ok(Put::Created),
+            Ok(there) => Ok(Put::Exists(there)),
+            // Taken away since, by somebody for whom this writer was asleep for too long.
+            Err(error) if error.is_absent() => Ok(Put::Unknown),
+            Err(error) => Err(error),
+        }
     }
 }
 

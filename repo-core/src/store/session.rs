@@ -77,6 +77,8 @@ impl Session {
             }
             // 80 random bits met: the randomness of this machine is broken.
             Put::Exists(_) => Err(Error::Randomness("a fresh name was taken already".into())),
+            // Gone before it was looked at again: this run slept there until it was given up.
+            Put::Unknown if backend.weak().is_some() => Err(Error::Fenced),
             // If it is there, it is one of a run that ended.
             Put::Unknown => Err(Error::Usage(format!("the store lost its answer to {name}; run the command again"))),
         }
