@@ -208,7 +208,7 @@ impl Session {
 ///
 /// # Errors
 /// [`Error::NoPutIfAbsent`].
-pub fn refuse_undecided(backend: &dyn Backend) -> Result<()> {
+fn refuse_undecided(backend: &dyn Backend) -> Result<()> {
     match backend.capabilities().put_if_absent || backend.weak().is_some() {
         true => Ok(()),
         false => Err(Error::NoPutIfAbsent { place: backend.place() }),
