@@ -14,6 +14,7 @@ use crate::exit::{Failure, Outcome};
 use crate::memory::Memory;
 use crate::names;
 use crate::output::Output;
+use crate::owner;
 use crate::secrets::{self, NewSecret};
 
 /// What every command starts from.
@@ -131,6 +132,7 @@ impl Context {
         }
         let mut options = OpenOptions::default();
         options.key_hint = hint;
+        options.owner = owner::known(&self.global);
         let open = |secret: &Secret| {
             let repository = Repository::open_with(Arc::clone(&backend), secret, &options)?;
             Ok((repository, secret.clone()))

@@ -206,7 +206,11 @@ fn describe_error(error: &Error) -> (Code, String, Option<String>) {
             BackendErrorKind::Full => {
                 (Code::Failed, "make room and run the command again; what was stored is used then")
             }
-            _ if error.is_unsupported() => (Code::Failed, "choose a place on another file system"),
+            _ if error.is_unsupported() => (
+                Code::Failed,
+                "choose a place on another file system; for a new repository that must be there, `icecore init --help` tells what \
+                 --weak-store costs",
+            ),
             BackendErrorKind::Transient => (Code::Failed, "run the command again; what was stored is used then"),
             _ => return (Code::Failed, error.to_string(), None),
         },
@@ -229,6 +233,10 @@ fn describe_error(error: &Error) -> (Code, String, Option<String>) {
         Error::NoPutIfAbsent { .. } => {
             (Code::Failed, "what is there can be read, and copied to another place (`icecore copy`)")
         }
+        Error::NotOwner { .. } => (
+            Code::Failed,
+            "run it where the owner is; or, if that is gone for good or at least not pruning, `icecore prune --take-ownership` here",
+        ),
         Error::Fenced => (Code::Failed, "run the command again; what was stored is used then"),
         Error::SelfCheck(_) => (Code::Failed, "test this machine's memory; nothing damaged was stored"),
         Error::Cancelled => (Code::Interrupted, "run the command again"),

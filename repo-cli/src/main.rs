@@ -15,6 +15,7 @@ mod names;
 mod numbers;
 mod others;
 mod output;
+mod owner;
 mod patterns;
 mod progress;
 mod secrets;

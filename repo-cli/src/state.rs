@@ -1,7 +1,7 @@
 //! What this client remembers of a repository from one command to the next. Small files of its own, never in the repository
 //! and never in a cache; each may be lost at any time, at the cost of what it remembers.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -78,17 +78,36 @@ impl State {
         Ok(present(fs::remove_file(self.path(name)))?.is_some())
     }
 
+    /// Of this client itself.
+    pub fn of_client(given: Option<&Path>) -> Option<Self> {
+        Some(Self { directory: root(given)? })
+    }
+
     /// Nobody else who asks for the same writes until what is returned is dropped.
     pub fn hold(&self, name: &str) -> io::Result<File> {
-        create_private_directories(&self.directory)?;
-        let path = self.path(&format!("{name}.lock"));
-        let file = match create_private_file(&path) {
-            // Opened for writing, since some network file systems lock nothing else exclusively.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => File::options().write(true).open(&path)?,
-            made => made?,
-        };
+        let file = self.lock_file(name)?;
         file.lock()?;
         Ok(file)
+    }
+
+    /// The same without waiting; `None`: somebody else has it.
+    pub fn try_hold(&self, name: &str) -> io::Result<Option<File>> {
+        let file = self.lock_file(name)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn lock_file(&self, name: &str) -> io::Result<File> {
+        create_private_directories(&self.directory)?;
+        let path = self.path(&format!("{name}.lock"));
+        match create_private_file(&path) {
+            // Opened for writing, since some network file systems lock nothing else exclusively.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => File::options().write(true).open(&path),
+            made => made,
+        }
     }
 
     /// Where a memory lies.

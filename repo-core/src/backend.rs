@@ -18,6 +18,7 @@ mod local;
 mod memory;
 mod mirrored;
 pub mod policy;
+mod weak;
 
 pub use append_only::AppendOnly;
 pub(crate) use draft::Draft;
@@ -25,6 +26,7 @@ pub use limit::Limited;
 pub use local::Local;
 pub use memory::Memory;
 pub use mirrored::Mirrored;
+pub use weak::Weak;
 
 /// A place for objects. The promises, which the contract suite checks on every implementation:
 ///
@@ -56,8 +58,18 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Makes the place ready for a first object: directories, buckets. Harmless if that was done before.
     fn prepare(&self) -> Result<(), BackendError>;
 
-    /// Writes an object under a name that has none.
+    /// Writes an object under a name that has none. A place that does not decide races
+    /// ([`Capabilities::put_if_absent`]) refuses with an error that [`BackendError::is_unsupported`].
     fn put_new(&self, name: &ObjectName, bytes: Bytes) -> Result<Put, BackendError>;
+
+    /// Writes an object whatever has its name: all or nothing, and durable when it returns. For places that have no `put_new`;
+    /// asked for by weak repositories alone ([`InitOptions::weak_store`](crate::InitOptions::weak_store)), which look before
+    /// and after.
+    ///
+    /// The default refuses with an error that [`BackendError::is_unsupported`]: where `put_new` works nothing needs this.
+    fn put_over(&self, name: &ObjectName, _bytes: Bytes) -> Result<(), BackendError> {
+        Err(BackendError::io("writing over", name, io::ErrorKind::Unsupported.into()))
+    }
 
     /// Makes durable an object that was listed or read. Its writer may have died, or may be about to, between giving it
     /// its name and making that durable: who builds on an object that he did not put himself asks for this first.
@@ -115,6 +127,13 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// What this place can do.
     fn capabilities(&self) -> Capabilities;
+
+    /// The handle of a weak repository, by whose rules everybody goes who was given it. Nobody but the library makes one:
+    /// implementations leave this as it is.
+    #[doc(hidden)]
+    fn weak(&self) -> Option<&Weak> {
+        None
+    }
 }
 
 /// What `put_new` did.
@@ -274,6 +293,7 @@ pub enum Removal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
     /// `put_new` is decided by the place itself, so that of two racing writers exactly one wins. Where that is not so, a
-    /// repository can be read, and nothing writes to it.
+    /// repository can be read, and nothing writes to it unless it was made a weak one, which takes
+    /// [`put_over`](Backend::put_over).
     pub put_if_absent: bool,
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use crate::id::{ChunkId, ObjectName, RepositoryId, SnapshotId};
+use crate::id::{ChunkId, ObjectName, OwnerId, RepositoryId, SnapshotId};
 
 /// The library's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -155,6 +155,14 @@ pub enum Error {
     NoPutIfAbsent {
         /// Where that is.
         place: String,
+    },
+    /// A weak repository: what several clients could write at once there is written by one alone, and this is another.
+    #[error("the repository at {place} is a weak one, and this client is not its owner: that is {owner}")]
+    NotOwner {
+        /// Where it is.
+        place: String,
+        /// Who is.
+        owner: OwnerId,
     },
     /// The place is a mirror, which takes nothing but from its source; nothing was written.
     #[error("{place} is a mirror of another place and takes nothing but from there")]

@@ -120,12 +120,17 @@ pub const LIST_LEVEL_MAX: u8 = 6;
 /// A file's length: what `off_t` can say.
 pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;
 
-/// Extensions must ascend, and one that its writer marked as critical must be known. None is known yet.
+/// Extensions must ascend, and one that its writer marked as critical must be known. Most objects know none.
 pub(crate) fn check_extensions(extensions: &Extensions) -> Result<(), Corruption> {
+    check_extensions_knowing(extensions, &[])
+}
+
+/// The same, of an object that has critical extensions of these tags.
+pub(crate) fn check_extensions_knowing(extensions: &Extensions, known: &[u16]) -> Result<(), Corruption> {
     if !extensions.is_sorted_by(|a, b| a.0 < b.0) {
         return Err(Corruption::Malformed("order of extensions"));
     }
-    match extensions.iter().find(|(tag, _)| tag & 0x8000 != 0) {
+    match extensions.iter().find(|(tag, _)| tag & 0x8000 != 0 && !known.contains(tag)) {
         Some((tag, _)) => Err(Corruption::Unknown { field: "critical extension", value: (*tag).into() }),
         None => Ok(()),
     }

@@ -89,6 +89,11 @@ id!(
     RepositoryId, 16
 );
 id!(
+    /// The client that alone reclaims space in a weak repository ([`InitOptions::weak_store`](crate::InitOptions::weak_store)):
+    /// a random number that it has made up and keeps.
+    OwnerId, 16
+);
+id!(
     /// The name of a series: the snapshots of one source on one host.
     SeriesId, 16
 );

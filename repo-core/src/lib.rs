@@ -137,8 +137,8 @@ pub use format::known_place::KnownPlace;
 pub use format::snapshot::{LineageRecord, Root, SnapshotRecord, Summary};
 pub use format::tree::{Content, Extent, ExtentKind, Metadata, Node, NodeKind, Subtree, Timestamp, Xattrs};
 pub use id::{
-    ChunkId, ChunkKind, Doubled, GcStage, IndexId, NotAnId, ObjectName, PackId, PackKind, RepositoryId, SeriesId,
-    SlotId, SnapshotId,
+    ChunkId, ChunkKind, Doubled, GcStage, IndexId, NotAnId, ObjectName, OwnerId, PackId, PackKind, RepositoryId,
+    SeriesId, SlotId, SnapshotId,
 };
 pub use ops::backup::{Alike, BackupOptions, BackupReport, Mode};
 pub use ops::check::{CheckLevel, CheckOptions, CheckReport, Damage, Damaged, Loss, Subset, Touched, VerifiedPacks};
@@ -155,7 +155,7 @@ pub use ops::forget::policy::{Candidate, Count, Decision, Policy, Reason, Zone};
 pub use ops::mirror::{
     CrossCheckReport, CrossOptions, MirrorOptions, MirrorReport, Side, cross_check, mirror, promote,
 };
-pub use ops::prune::{PruneOptions, PruneReport, Unused, Writer};
+pub use ops::prune::{PruneOptions, PruneReport, Unused, WeakStore, Writer};
 pub use ops::recover::{RecoverOptions, RecoverReport};
 pub use ops::repair::index::RepairIndexOptions;
 pub use ops::repair::packs::{PackOutcome, RepairPacksOptions, RepairPacksReport, RepairedPack};

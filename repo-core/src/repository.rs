@@ -13,6 +13,7 @@ mod republish;
 mod rollback;
 mod rotate;
 mod snapshots;
+mod weak;
 mod witness;
 
 pub(crate) use republish::{Old, Seen};
@@ -38,7 +39,7 @@ use crate::crypto::{Keys, PasswordCost};
 use crate::error::{Error, Result};
 use crate::format::config::{ChunkerParameters, Config};
 use crate::format::snapshot::{FLAG_PINNED, SnapshotRecord};
-use crate::id::{RepositoryId, SlotId, SnapshotId};
+use crate::id::{OwnerId, RepositoryId, SlotId, SnapshotId};
 use crate::pipeline::lock;
 use crate::store::{Store, WriterOptions};
 
@@ -61,6 +62,8 @@ pub(crate) struct Inner {
     pub(crate) id: RepositoryId,
     /// The slot that opened it; `None` for a root key.
     pub(crate) slot: Option<SlotId>,
+    /// Who uses it, where that matters.
+    owner: Option<OwnerId>,
     /// Opens the keyring; needed again when key slots change.
     root_key: Zeroizing<[u8; 32]>,
     /// Worker threads of every verb.
@@ -86,6 +89,8 @@ pub struct InitOptions {
     pub parity_percent: Option<u8>,
     /// Of the first key slot.
     pub label: String,
+    /// Makes a weak repository, with this owner: see [`InitOptions::weak_store`].
+    pub weak_store: Option<OwnerId>,
 }
 
 /// How a repository is opened.
@@ -95,6 +100,8 @@ pub struct OpenOptions {
     /// The first digits of the key slot that is tried first. One that is not there, or is not the secret's, is passed
     /// over.
     pub key_hint: Option<String>,
+    /// Who this client is, to a weak repository.
+    pub owner: Option<OwnerId>,
 }
 
 /// A key slot, as `key list` shows it.
@@ -221,6 +228,7 @@ impl Default for InitOptions {
             level: 3,
             parity_percent: None,
             label: String::new(),
+            weak_store: None,
         }
     }
 }
@@ -299,6 +307,7 @@ impl Repository {
                 is_rotating: inner.is_rotating,
                 id: inner.id,
                 slot: inner.slot,
+                owner: inner.owner,
                 root_key: inner.root_key.clone(),
                 threads,
                 store: Mutex::new(store),

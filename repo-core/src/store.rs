@@ -9,12 +9,13 @@ mod session;
 mod tables;
 #[cfg(test)]
 mod testing;
+pub mod weak;
 mod writer;
 
 pub use compact::compact;
 pub use index::{ByPack, ChunkSet, Index, Place};
 pub use rebuild::{IndexRepair, ToldFrame, repair_index, told_by, told_of};
-pub use session::{Session, SessionKind, refuse_mirror, refuse_undecided};
+pub use session::{Session, SessionKind, refuse_mirror};
 pub use writer::{Sealing, Stored, Writer, WriterOptions};
 
 use std::collections::HashMap;

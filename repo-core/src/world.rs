@@ -11,6 +11,11 @@ pub trait World: Send + Sync + fmt::Debug {
     /// The time in nanoseconds since 1970 UTC.
     fn now_ns(&self) -> i64;
 
+    /// Nanoseconds since this machine began to run; the same clock unless a world has two.
+    fn since_boot_ns(&self) -> i64 {
+        self.now_ns()
+    }
+
     /// This process's id.
     fn process_id(&self) -> u32;
 

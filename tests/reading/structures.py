@@ -297,18 +297,18 @@ def need_items(c, count):
     return count
 
 
-def extensions(c):
+def extensions(c, critical=()):
     found = [(c.varint(16), c.bytes()) for _ in range(need_items(c, c.varint()))]
     ascends((tag for tag, _ in found), f"extensions of {c.what}")
-    need(all(tag < 1 << 15 for tag, _ in found), f"{c.what}: an unknown critical extension")
+    need(all(tag < 1 << 15 or tag in critical for tag, _ in found), f"{c.what}: an unknown critical extension")
     return found
 
 
-def payload(what, data, limit):
+def payload(what, data, limit, critical=()):
     need(len(data) <= limit, f"{what}: too long")
     c = Cursor(data, what)
     found = PAYLOADS[what](c)
-    found["extensions"] = extensions(c)
+    found["extensions"] = extensions(c, critical)
     c.end()
     return found
 
@@ -370,8 +370,13 @@ def keyring(data):
     return found
 
 
+GC_OWNER = 0x8003
+
+
 def config(data):
-    found = payload("config", data, 1 << 16)
+    found = payload("config", data, 1 << 16, (GC_OWNER,))
+    owner = dict(found["extensions"]).get(GC_OWNER)
+    need((owner is None) == bool(found["put_if_absent"]) and (owner is None or len(owner) == 16), "config: an owner")
     need(found["generation"] and found["min_bytes"] <= found["average_bytes"] <= found["max_bytes"], "config: sizes")
     return found
 

@@ -52,6 +52,8 @@ MEANINGS = {
         "algorithm": 1, "normalization": 1, "min_bytes": 32_768, "average_bytes": 131_072, "max_bytes": 524_288,
         "target_bytes": 1 << 20, "isolation": 1, "level": 3, "pack_data_bytes": 32 << 20, "pack_meta_bytes": 8 << 20,
         "padding": 1, "put_if_absent": 1, "label": "home", "extensions": [(5, b"\1\2")]},
+    "config_weak": {
+        "generation": 1, "put_if_absent": 0, "label": "home", "extensions": [(5, b"\1\2"), (0x8003, counting(0x11, 16))]},
     "session": {"id": SNAPSHOT_ID, "kind": 0, "started_ms": CREATED, "lease_s": 259_200, "host": "büro",
                 "boot": counting(0xb0, 16), "process": 4711, "program": "icecore 0.1.0", "extensions": []},
     "mark": {"cycle": 7, "by": SNAPSHOT_ID, "created_ms": CREATED, "packs": [counting(0x55), counting(0x66)],
@@ -113,7 +115,7 @@ ENTRIES = [
 ]
 DECODERS = {
     "header": lambda data: header(data, 1), "marker": marker, "mirror": mirror, "key_slot_argon2id": key_slot, "key_slot_raw": key_slot,
-    "slot_body": slot_body, "keyring": keyring, "config": config, "session": session, "damaged": damaged,
+    "slot_body": slot_body, "keyring": keyring, "config": config, "config_weak": config, "session": session, "damaged": damaged,
     "mark": lambda data: step("mark", data), "pending": lambda data: step("pending", data),
     "plan": lambda data: step("plan", data), "done": lambda data: step("done", data), "tombstone": tombstone,
     "forgotten": forgotten, "snapshot_full": snapshot,

@@ -14,8 +14,8 @@ use repo_core::internals::backend::Backend;
 use repo_core::internals::platform::files::{FileOperations, Found, SystemFiles};
 use repo_core::{
     BackendError, BackendErrorKind, BackupOptions, Bytes, Capabilities, CheckOptions, Error, InitOptions, Listed,
-    Local, Memory, ObjectName, PasswordCost, Prefix, PruneOptions, Put, ReaderSource, Removal, Repository, Secret,
-    Silent, SnapshotFilter, Span,
+    Local, Memory, ObjectName, OpenOptions, OwnerId, PasswordCost, Prefix, PruneOptions, Put, ReaderSource, Removal,
+    Repository, Secret, Silent, SnapshotFilter, Span,
 };
 use rustix::io::Errno;
 
@@ -66,6 +66,24 @@ fn a_file_system_on_which_two_writers_could_both_be_first_gets_no_repository() {
     full.prepare().unwrap();
     let refused = full.put_new(&contract::names()[0], vec![1].into()).unwrap_err();
     assert_eq!((refused.kind, refused.is_unsupported()), (BackendErrorKind::Full, false));
+}
+
+/// Unless it is made a weak one, which asks for a rename that replaces, and looks before and after.
+#[test]
+fn a_weak_repository_does_with_a_file_system_that_only_knows_a_rename_that_replaces() {
+    let directory = tempfile::tempdir().unwrap();
+    let local = || {
+        let operations = Failing::always(Step::RenameAndLink, Errno::PERM);
+        Arc::new(Local::with_operations(directory.path().join("repo"), operations))
+    };
+    let (secret, owner) = (Secret::Key([42; 32].into()), OwnerId::generate().unwrap());
+    Repository::init(local(), &secret, &InitOptions::new().weak_store(owner)).unwrap();
+    let repository = Repository::open_with(local(), &secret, &OpenOptions::new().owner(owner)).unwrap();
+    let source = ReaderSource::new("/a".as_ref(), std::io::Cursor::new(b"Dear reader".to_vec()));
+    repository.backup(&source, &BackupOptions::new(), &Silent).unwrap();
+    repository.prune(&PruneOptions::new(), &Silent).unwrap();
+    assert!(repository.check(&CheckOptions::new().read_data(), &Silent).unwrap().is_whole());
+    assert_eq!(fs::read_dir(directory.path().join("repo/tmp")).unwrap().count(), 0, "nothing is left over");
 }
 
 /// A place that does not decide races, whatever it holds.
@@ -389,6 +407,9 @@ impl FileOperations for Failing {
         self.fail(Step::Rename)?;
         self.fail(Step::RenameAndLink).map_err(|_| Errno::INVAL)?;
         SystemFiles.rename_no_replace(from, to)
+    }
+    fn rename_over(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        SystemFiles.rename_over(from, to)
     }
     fn rename_exchange(&self, one: &Path, other: &Path) -> std::io::Result<()> {
         self.fail(Step::Rename)?;

@@ -142,6 +142,7 @@ fn config(repository: &Repository) -> Value {
         "pack_meta_bytes": pack_meta_bytes,
         "padding": padding,
         "put_if_absent": put_if_absent,
+        "gc_owner": repository.config().gc_owner().map(|owner| owner.to_string()),
         "label": label,
     })
 }

@@ -1,7 +1,7 @@
 //! `icecore init`
 
 use clap::Args;
-use repo_core::{InitOptions, policy, system};
+use repo_core::{InitOptions, Repository, WeakStore, policy, system};
 use serde::Serialize;
 
 use crate::args::with_exit_codes;
@@ -10,6 +10,7 @@ use crate::exit::{Failure, Outcome};
 use crate::names;
 use crate::numbers;
 use crate::others::From;
+use crate::owner;
 use crate::secrets::NewSecret;
 
 /// Make a new, empty repository.
@@ -37,6 +38,11 @@ pub struct Init {
     #[arg(long, value_name = "N", value_parser = numbers::parse_percent)]
     parity: Option<u8>,
 
+    /// Do not rely on the place to decide which of two writers is first: for file systems that cannot, or of which one does not
+    /// know (some network shares). What is promised then rests on clocks, and this client alone may prune and change keys
+    #[arg(long)]
+    weak_store: bool,
+
     /// Accepted for restic's scripts: there is one format, which no number of restic's means
     #[arg(long, value_name = "VERSION", hide_short_help = true, value_parser = ["stable", "latest", "1", "2"])]
     repository_version: Option<String>,
@@ -48,6 +54,23 @@ struct Initialized {
     id: String,
     repository: String,
     append_only: Policy,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weak_store: Option<Weak>,
+}
+
+/// What a weak repository rests on.
+#[derive(Serialize)]
+struct Weak {
+    owner: String,
+    assumes: Vec<String>,
+}
+
+impl Weak {
+    fn of(repository: &Repository) -> Option<Self> {
+        let owner = repository.config().gc_owner()?.to_string();
+        let rules = WeakStore::rules();
+        Some(Self { owner, assumes: owner::assumptions(&rules) })
+    }
 }
 
 /// What a store would have to allow clients so that they can only add.
@@ -86,6 +109,9 @@ impl Init {
         let mut options = InitOptions::default();
         options.label = label;
         options.parity_percent = self.parity;
+        if self.weak_store {
+            options.weak_store = Some(owner::known_or_new(&context.global)?);
+        }
         options.chunker = chunker.unwrap_or(options.chunker);
         let made = context.init(&self.new, options)?;
         tell(context, &made)
@@ -107,7 +133,8 @@ pub fn tell(context: &Context, made: &Made) -> Outcome {
     if output.is_json() {
         let repository = place.to_string_lossy().into_owned();
         let append_only = Policy::of_a_directory();
-        return output.json(&Initialized { message_type: "initialized", id, repository, append_only });
+        let weak_store = Weak::of(&made.repository);
+        return output.json(&Initialized { message_type: "initialized", id, repository, append_only, weak_store });
     }
     output.line(&format!("created repository {} at {}", &id[..10], names::path(&place)))?;
     let secret = match &made.key_file {
@@ -125,5 +152,12 @@ pub fn tell(context: &Context, made: &Made) -> Outcome {
     output.say(1, "can tell clients apart, let those that back up read and list everything, put new objects under")?;
     output.say(1, &format!("  {}", policy.clients_put.join("  ")))?;
     output.say(1, "and remove or replace nothing; and leave to maintenance (forget, prune, repair, keys)")?;
-    output.say(1, &format!("  {}", policy.maintenance_puts.join("  ")))
+    output.say(1, &format!("  {}", policy.maintenance_puts.join("  ")))?;
+    let Some(weak) = Weak::of(&made.repository) else { return Ok(()) };
+    output.say(1, "")?;
+    output.say(
+        1,
+        "This is a weak repository: it does not rely on the place to decide which of two writers is first, but on",
+    )?;
+    weak.assumes.iter().try_for_each(|line| output.say(1, &format!("  {line}")))
 }

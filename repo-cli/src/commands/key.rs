@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::exit::{Failure, Outcome};
 use crate::names;
 use crate::output::Table;
+use crate::owner;
 use crate::secrets::{self, NewSecret, NewlyMade};
 use crate::time;
 
@@ -143,6 +144,7 @@ impl Key {
             Verb::Add(add) => add.run(context),
             Verb::Remove { id } => {
                 let repository = context.open()?;
+                let _alone = owner::alone(&context.global, &repository)?;
                 let key = cat::find_key(&repository, &id)?;
                 repository.remove_key(key.slot)?;
                 context.output.say(1, &format!("removed key {}", key.slot))
@@ -157,6 +159,7 @@ impl Key {
 impl Add {
     fn run(self, context: &Context) -> Outcome {
         let repository = context.open()?;
+        let _alone = owner::alone(&context.global, &repository)?;
         let made = self.fresh.secret()?;
         let label = label(&init::default_label(), self.user.as_deref(), self.host.as_deref());
         let key = repository.add_key(&made.secret, &label, self.fresh.cost())?;
@@ -167,6 +170,7 @@ impl Add {
 impl Change {
     fn run(self, context: &Context) -> Outcome {
         let repository = context.open()?;
+        let _alone = owner::alone(&context.global, &repository)?;
         let made = self.fresh.secret()?;
         let cost = self.fresh.cost();
         let key = match (self.user.as_deref(), self.host.as_deref()) {

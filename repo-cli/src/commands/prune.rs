@@ -11,6 +11,7 @@ use crate::args::with_exit_codes;
 use crate::context::Context;
 use crate::exit::{Failure, Outcome};
 use crate::numbers;
+use crate::owner;
 use crate::progress::{Reporter, Task};
 
 /// Take back the room of what no snapshot needs.
@@ -23,6 +24,11 @@ pub struct Prune {
     /// Print what would be removed and moved; change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
+
+    /// Of a weak repository (`init --weak-store`): let this client be the one that prunes it and changes its keys, from now on.
+    /// Nobody else may be pruning it, nor sleep in the middle of a prune: two at once could delete what is needed
+    #[arg(long, conflicts_with = "dry_run")]
+    take_ownership: bool,
 
     #[command(flatten)]
     flags: Flags,
@@ -85,9 +91,17 @@ pub struct Limit(Unused);
 
 impl Prune {
     pub fn run(self, context: &Context) -> Outcome {
+        if self.take_ownership {
+            // Before the repository is opened, which tells it who this client is.
+            owner::known_or_new(&context.global)?;
+        }
         let repository = context.open_aloud()?;
         let mut options = self.flags.options();
         options.dry_run = self.dry_run;
+        if self.take_ownership {
+            let _alone = owner::alone(&context.global, &repository)?;
+            take_ownership(context, &repository)?;
+        }
         prune(context, &repository, &options)
     }
 }
@@ -120,7 +134,23 @@ impl Flags {
     }
 }
 
+fn take_ownership(context: &Context, repository: &Repository) -> Outcome {
+    let text = match repository.take_ownership()? {
+        true => {
+            "this client is the owner of this weak repository now. That is safe only if the owner before is not at work, and does \
+             not sleep in the middle of a prune: if it was suspended, make sure that it never goes on"
+        }
+        false => "this client was the owner of this weak repository already",
+    };
+    // Beside the summary, not before it: a script reads that.
+    match context.output.is_json() {
+        true => Ok(()),
+        false => context.output.say(1, text),
+    }
+}
+
 fn prune(context: &Context, repository: &Repository, options: &PruneOptions) -> Outcome {
+    let _alone = if options.dry_run { None } else { owner::alone(&context.global, repository)? };
     let mut reporter = Reporter::new(&context.output, Task::Prune)?;
     let result = reporter.watch(|reporter| repository.prune(options, reporter));
     let report = result.map_err(|error| {

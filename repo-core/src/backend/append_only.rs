@@ -69,6 +69,8 @@ impl Backend for AppendOnly {
         }
     }
 
+    // A handle that only adds never writes over anything, so that it works only where `put_new` does: the default refuses.
+
     fn make_durable(&self, name: &ObjectName) -> Result<(), BackendError> {
         self.inner.make_durable(name)
     }

@@ -107,6 +107,11 @@ impl Backend for Limited {
         self.inner.put_new(name, bytes)
     }
 
+    fn put_over(&self, name: &ObjectName, bytes: Bytes) -> Result<(), BackendError> {
+        self.wait(self.put.as_ref(), bytes.len());
+        self.inner.put_over(name, bytes)
+    }
+
     fn make_durable(&self, name: &ObjectName) -> Result<(), BackendError> {
         self.inner.make_durable(name)
     }

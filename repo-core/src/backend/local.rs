@@ -122,6 +122,15 @@ impl Backend for Local {
         self.write_new(name, &bytes).map_err(|error| BackendError::io("writing", name, error))
     }
 
+    /// By the rename that replaces, which every file system has.
+    fn put_over(&self, name: &ObjectName, bytes: Bytes) -> Result<(), BackendError> {
+        self.clean_up.call_once(|| {
+            self.remove_stale_temporaries();
+            self.keep_ballast();
+        });
+        self.write_over(name, &bytes).map_err(|error| BackendError::io("writing", name, error))
+    }
+
     /// Its bytes were synced before it got its name.
     fn make_durable(&self, name: &ObjectName) -> Result<(), BackendError> {
         self.confirm(name, &self.path(name)).map_err(|error| BackendError::io("writing", name, error))
@@ -257,8 +266,22 @@ impl Local {
         }
     }
 
-    /// Exchanges the file under a name for a new one: the only way in which one that is there is ever written anew. Never a
-    /// rename over it, which would bring back a name that another process has just removed.
+    /// As [`write_new`](Self::write_new), but that the last of several writers stands: for weak repositories alone.
+    fn write_over(&self, name: &ObjectName, bytes: &[u8]) -> io::Result<()> {
+        let target = self.path(name);
+        let temporary = self.write_temporary(bytes)?;
+        let renamed = match self.operations.rename_over(&temporary.path, &target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self
+                .restore_folder(parent(&target))
+                .and_then(|()| self.operations.rename_over(&temporary.path, &target)),
+            result => result,
+        };
+        renamed.inspect_err(|_| self.discard(&temporary))?;
+        self.confirm(name, &target)
+    }
+
+    /// Exchanges the file under a name for a new one, to repair it. Never a rename over it, which would bring back a name
+    /// that another process has just removed.
     fn exchange(&self, name: &ObjectName, bytes: &[u8]) -> io::Result<()> {
         let target = self.path(name);
         // A look only, to say "absent" before anything is written; the exchange itself decides.

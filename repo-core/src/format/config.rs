@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CHUNK_BYTES_MAX, Extensions, FRAME_RAW_BYTES_MAX, SMALL_PAYLOAD_BYTES_MAX, check_extensions, refuse_unknown,
+    CHUNK_BYTES_MAX, Extensions, FRAME_RAW_BYTES_MAX, SMALL_PAYLOAD_BYTES_MAX, check_extensions_knowing, refuse_unknown,
 };
 use crate::codec;
 use crate::error::Corruption;
+use crate::id::OwnerId;
 
 /// Payload of `config/<generation>`. Sizes in bytes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -33,7 +34,7 @@ pub struct Config {
     pub pack_meta_bytes: u32,
     /// 0 none, 1 Padmé and quantum.
     pub padding: u8,
-    /// Whether the place decides racing writes.
+    /// Whether the place decides racing writes, as far as this repository relies on it: false exactly in a weak one.
     pub put_if_absent: bool,
     /// For people.
     pub label: String,
@@ -67,6 +68,9 @@ pub struct FrameParameters {
 
 /// The extension that says how much parity new packs get: one byte. Who does not know it writes none, which harms nothing.
 const PARITY_PERCENT: u16 = 1;
+/// The extension that makes a repository a weak one: the 16 bytes of its owner. Critical, since who does not know the rules
+/// that it stands for would break them.
+const GC_OWNER: u16 = 0x8003;
 /// As much parity as data.
 pub const PARITY_PERCENT_MAX: u8 = 100;
 
@@ -124,6 +128,22 @@ impl Config {
         self
     }
 
+    /// The one client that reclaims space here, and changes keys and parameters; `None`: this is no weak repository, and
+    /// anybody may.
+    pub fn gc_owner(&self) -> Option<OwnerId> {
+        let (_, bytes) = self.extensions.iter().find(|(tag, _)| *tag == GC_OWNER)?;
+        bytes.as_slice().try_into().ok().map(OwnerId)
+    }
+
+    /// The same parameters of a weak repository with this owner.
+    pub fn with_gc_owner(mut self, owner: OwnerId) -> Self {
+        self.put_if_absent = false;
+        self.extensions.retain(|(tag, _)| *tag != GC_OWNER);
+        let place = self.extensions.partition_point(|(tag, _)| *tag < GC_OWNER);
+        self.extensions.insert(place, (GC_OWNER, owner.0.to_vec()));
+        self
+    }
+
     /// Whether a repository may have such parameters. Writers ask before they encode.
     pub fn check(&self) -> Result<(), Corruption> {
         refuse_unknown("feature that readers must know", self.incompatible)?;
@@ -145,7 +165,12 @@ impl Config {
         if !valid {
             return Err(Corruption::Malformed("config"));
         }
-        check_extensions(&self.extensions)?;
+        check_extensions_knowing(&self.extensions, &[GC_OWNER])?;
+        let has_owner = self.extensions.iter().any(|(tag, _)| *tag == GC_OWNER);
+        // One fact in two fields: neither is ever without the other.
+        if has_owner == self.put_if_absent || has_owner && self.gc_owner().is_none() {
+            return Err(Corruption::Malformed("owner of a weak repository"));
+        }
         match self.extensions.iter().find(|(tag, _)| *tag == PARITY_PERCENT).map(|(_, bytes)| &bytes[..]) {
             // None at all is said by leaving it out.
             None | Some([1..=PARITY_PERCENT_MAX]) => Ok(()),
@@ -232,6 +257,23 @@ mod tests {
                 with(|config| config.extensions = vec![(1, bytes)]),
                 Err(Corruption::Malformed("percent of parity"))
             );
+        }
+    }
+
+    #[test]
+    fn a_weak_repository_has_an_owner_and_no_other_has_one() {
+        const MALFORMED: Result<(), Corruption> = Err(Corruption::Malformed("owner of a weak repository"));
+        let (one, two) = (OwnerId([1; 16]), OwnerId([2; 16]));
+        assert_eq!(sample_config().gc_owner(), None);
+        let weak = sample_config().with_gc_owner(one).with_parity_percent(3).with_gc_owner(two);
+        let read = Config::decode(&weak.encode()).unwrap();
+        assert_eq!((read.gc_owner(), read.put_if_absent, read.parity_percent()), (Some(two), false, 3));
+        assert_eq!(with(|config| config.put_if_absent = false), MALFORMED);
+        assert_eq!(with(|config| config.extensions = vec![(0x8003, vec![1; 16])]), MALFORMED);
+        for bytes in [vec![], vec![1; 15], vec![1; 17]] {
+            let extensions = vec![(0x8003, bytes)];
+            let config = Config { put_if_absent: false, extensions, ..sample_config() };
+            assert_eq!(Config::decode(&config.encode()).map(drop), MALFORMED);
         }
     }
 

@@ -58,6 +58,7 @@ fn structures() -> Vec<(Vec<u8>, bool, Recode)> {
             SlotBody::decode(bytes).map(|value| value.encode().expect("it was read").to_vec())
         }),
         (vector!("config"), false, |bytes| Config::decode(bytes).map(|value| value.encode())),
+        (vector!("config_weak"), false, |bytes| Config::decode(bytes).map(|value| value.encode())),
         (vector!("keyring"), false, |bytes| Keyring::decode(bytes).map(|value| value.encode())),
         (vector!("session"), false, |bytes| Session::decode(bytes).map(|value| value.encode())),
         (vector!("snapshot_full"), false, snapshot),

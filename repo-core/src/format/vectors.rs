@@ -19,7 +19,7 @@ use super::tree::{
 };
 use super::xattrs::XattrList;
 use crate::error::Corruption;
-use crate::id::{ChunkId, ChunkKind, PackId, PackKind, RepositoryId, SeriesId, SlotId, SnapshotId};
+use crate::id::{ChunkId, ChunkKind, OwnerId, PackId, PackKind, RepositoryId, SeriesId, SlotId, SnapshotId};
 
 /// The bytes of a vector file: hexadecimal digits, and `#` with what they mean.
 pub(crate) fn parse(text: &str) -> Vec<u8> {
@@ -143,6 +143,12 @@ pub(super) fn sample_config() -> Config {
 fn config() {
     let value = sample_config();
     check(&vector!("config"), &value, value.encode(), Config::decode);
+}
+
+#[test]
+fn config_of_a_weak_repository() {
+    let value = sample_config().with_gc_owner(OwnerId(counting(0x11)));
+    check(&vector!("config_weak"), &value, value.encode(), Config::decode);
 }
 
 pub(super) fn sample_keyring() -> Keyring {

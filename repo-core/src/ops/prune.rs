@@ -19,8 +19,10 @@ mod tests;
 mod usage;
 #[cfg(test)]
 mod usage_tests;
+mod weak;
 
 pub use choose::Unused;
+pub use weak::WeakStore;
 
 use std::time::Duration;
 
@@ -56,7 +58,7 @@ pub struct PruneOptions {
     /// Go on although a snapshot is gone that nobody forgot.
     pub accept_lost_snapshots: bool,
     /// Take the names of writers that are silent for so long, instead of their lease (72 hours). They begin again under
-    /// another, so this is always safe.
+    /// another, so this is always safe. In a weak repository at least 7 days.
     pub fence_idle: Option<Duration>,
     /// Wait for writers at work, instead of leaving the rest to the next run. Asked again and again; `false` ends the wait.
     pub wait: bool,
@@ -239,6 +241,8 @@ pub struct PruneReport {
     pub lost_chunks: u64,
     /// The place was too full to move anything: only what needed no moving was deleted.
     pub no_room_to_move: bool,
+    /// What this rests on in a weak repository; `None` in any other.
+    pub weak_store: Option<WeakStore>,
     /// What could not be read, and so stays.
     pub problems: Vec<String>,
 }
@@ -278,7 +282,8 @@ impl Repository {
     ///
     /// # Errors
     /// Anything that cannot be read and could refer to a chunk: a snapshot, a tree, an object of a later version. Nothing is
-    /// deleted then. [`Error::SnapshotsVanished`] if one is gone that nobody forgot; backend errors; [`Error::Cancelled`].
+    /// deleted then. [`Error::SnapshotsVanished`] if one is gone that nobody forgot; [`Error::NotOwner`] in a weak repository of
+    /// another client; backend errors; [`Error::Cancelled`].
     pub fn prune(&self, options: &PruneOptions, progress: &dyn Progress) -> Result<PruneReport> {
         if matches!(options.max_unused, Unused::Percent(percent) if !(0.0..=100.0).contains(&percent)) {
             return Err(Error::Usage("unused room is between 0 and 100 per cent".into()));
@@ -289,6 +294,9 @@ impl Repository {
         if !options.assume_expired.is_empty() && !options.dry_run {
             return Err(Error::Usage("only a dry run may assume that snapshots are gone".into()));
         }
-        pipeline::guarded(|| Pruning::new(self, options, progress)?.run())
+        weak::admit(self, options)?;
+        let mut report = pipeline::guarded(|| Pruning::new(self, options, progress)?.run())?;
+        report.weak_store = self.backend().weak().map(|_| WeakStore::rules());
+        Ok(report)
     }
 }

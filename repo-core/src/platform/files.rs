@@ -41,6 +41,12 @@ pub trait FileOperations: Send + Sync + fmt::Debug {
     /// [`no_such_operation`] tells whether the file system has no such step.
     fn rename_no_replace(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Moves a file to a name, in one step, whatever has that. Whoever stands in for a file system need not have it: only weak
+    /// repositories ask for it.
+    fn rename_over(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Exchanges what two names stand for, in one step; `NotFound` if either is free.
     /// [`no_such_operation`] tells whether the file system has no such step.
     fn rename_exchange(&self, one: &Path, other: &Path) -> io::Result<()>;
@@ -139,6 +145,10 @@ impl FileOperations for SystemFiles {
 
     fn rename_no_replace(&self, from: &Path, to: &Path) -> io::Result<()> {
         Ok(rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+    }
+
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Ok(rustix::fs::rename(from, to)?)
     }
 
     fn rename_exchange(&self, one: &Path, other: &Path) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Pid;
 
@@ -83,6 +83,39 @@ pub fn now_ns() -> i64 {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => saturated(since.as_nanos()),
         Err(before) => -saturated(before.duration().as_nanos()),
+    }
+}
+
+/// Nanoseconds since this machine began to run, the time that it slept included (`CLOCK_BOOTTIME`). Nobody can set it.
+fn since_boot_ns() -> i64 {
+    #[cfg(feature = "internals")]
+    if let Some(simulated) = crate::world::ask(|world| world.since_boot_ns()) {
+        return simulated;
+    }
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
+}
+
+/// A moment, by both clocks of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    wall_ns: i64,
+    since_boot_ns: i64,
+}
+
+impl Moment {
+    /// This one.
+    pub fn now() -> Self {
+        Self { wall_ns: now_ns(), since_boot_ns: since_boot_ns() }
+    }
+
+    /// How long ago it was, by the clock that says more: the one since the boot stands still while a virtual machine is
+    /// paused, and the other may be set back.
+    pub fn elapsed(&self) -> Duration {
+        let now = Self::now();
+        let passed = |now: i64, then: i64| now.saturating_sub(then).max(0) as u64;
+        let ns = passed(now.wall_ns, self.wall_ns).max(passed(now.since_boot_ns, self.since_boot_ns));
+        Duration::from_nanos(ns)
     }
 }
 

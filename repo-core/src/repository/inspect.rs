@@ -118,7 +118,11 @@ impl Repository {
 
     /// Reads a session.
     pub(crate) fn read_session(&self, id: SnapshotId) -> Result<Session> {
-        let name = ObjectName::Session(id);
+        self.read_sign(ObjectName::Session(id))
+    }
+
+    /// The same of a session or of any other sign of life.
+    pub(crate) fn read_sign(&self, name: ObjectName) -> Result<Session> {
         let bytes = match self.inner.backend.get(&name, Span::All) {
             Ok(bytes) => bytes,
             Err(error) if error.is_absent() => return Err(Corruption::Missing.of(name)),

@@ -106,6 +106,7 @@ impl Repository {
     /// ```
     pub fn add_key(&self, secret: &Secret, label: &str, cost: PasswordCost) -> Result<KeyInfo> {
         refuse_mirror(self.inner.backend.as_ref())?;
+        self.require_owner()?;
         self.replace_key(None, secret, label, cost)
     }
 
@@ -127,6 +128,7 @@ impl Repository {
     /// ```
     pub fn remove_key(&self, slot: SlotId) -> Result<()> {
         refuse_mirror(self.inner.backend.as_ref())?;
+        self.require_owner()?;
         self.finish_rotation()?;
         if self.inner.slot == Some(slot) {
             return Err(Error::Usage(
@@ -190,6 +192,7 @@ impl Repository {
 
     fn change(&self, secret: &Secret, label: Option<&str>, cost: PasswordCost) -> Result<KeyInfo> {
         refuse_mirror(self.inner.backend.as_ref())?;
+        self.require_owner()?;
         let Some(old) = self.inner.slot else {
             return Err(Error::Usage("opened with a recovery kit: there is no key to change, add one".into()));
         };

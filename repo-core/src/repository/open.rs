@@ -10,8 +10,8 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::keys::{self, NewSlot, slot_kind};
-use super::{InitOptions, Inner, OpenOptions, Repository, default_threads, doubled};
-use crate::backend::{Backend, Listed, Prefix, Put, Span};
+use super::{InitOptions, Inner, OpenOptions, Repository, default_threads, doubled, weak};
+use crate::backend::{Backend, Listed, Prefix, Put, Span, Weak};
 use crate::crypto::{self, Keys, Secret};
 use crate::error::{Corruption, Error, Result};
 use crate::format::FORMAT_VERSION;
@@ -20,10 +20,9 @@ use crate::format::header::{HEADER_LENGTH, Header, ObjectType};
 use crate::format::key_slot::{Derivation, KeySlot, SlotBody};
 use crate::format::keyring::{Epoch, GC_FROM_UNSET, Keyring, Purpose};
 use crate::format::marker::Marker;
-use crate::id::{Doubled, ObjectName, RepositoryId, SlotId};
+use crate::id::{Doubled, ObjectName, OwnerId, RepositoryId, SlotId};
 use crate::platform::host;
 use crate::seal;
-use crate::store::refuse_undecided;
 
 const PACK_META_BYTES: u32 = 6 << 20;
 
@@ -39,7 +38,8 @@ impl Repository {
     /// `lost+found` of a file system's own root does not count.
     ///
     /// # Errors
-    /// [`Error::RepositoryExists`]; [`Error::NotEmpty`] and [`Error::NoPutIfAbsent`], with nothing made; [`Error::Usage`] for
+    /// [`Error::RepositoryExists`]; [`Error::NotEmpty`] and, unless [`InitOptions::weak_store`] is asked for,
+    /// [`Error::NoPutIfAbsent`], with nothing made; [`Error::Usage`] for
     /// parameters out of bounds; backend errors.
     ///
     /// # Example
@@ -60,7 +60,11 @@ impl Repository {
     /// # Ok::<(), repo_core::Error>(())
     /// ```
     pub fn init(backend: Arc<dyn Backend>, secret: &Secret, options: &InitOptions) -> Result<Self> {
-        refuse_undecided(backend.as_ref())?;
+        let backend = match options.weak_store {
+            Some(_) => Weak::around(backend),
+            None if backend.capabilities().put_if_absent => backend,
+            None => return Err(Error::NoPutIfAbsent { place: backend.place() }),
+        };
         let config = new_config(options, backend.as_ref())?;
         if is_missing_marker(backend.as_ref()) {
             refuse_other_things(backend.as_ref())?;
@@ -77,8 +81,9 @@ impl Repository {
             Err(_) => new_keyring(backend.as_ref(), secret, options)?,
         };
         let keys = Keys::from_keyring(&keyring)?;
-        if doubled::list(backend.as_ref(), Prefix::Configs)?.is_empty() {
-            put_config(backend.as_ref(), &keys, &config)?;
+        match doubled::list(backend.as_ref(), Prefix::Configs)?.is_empty() {
+            true => drop(put_config(backend.as_ref(), &keys, &config)?),
+            false => refuse_other_owner(&newest_config(backend.as_ref(), &keys, None)?.config, options)?,
         }
         let marker = marker_of(&keyring)?;
         match doubled::put(backend.as_ref(), Doubled::Format, &Bytes::copy_from_slice(&marker.encode()))? {
@@ -86,7 +91,8 @@ impl Repository {
             Put::Exists(_) | Put::Unknown => return Err(Error::RepositoryExists { place: backend.place() }),
         }
         // Read back from the place, so that what is reported is what is there.
-        Self::open(backend, secret)
+        let owner = options.weak_store;
+        Self::open_with(backend, secret, &OpenOptions { owner, ..OpenOptions::default() })
     }
 
     /// Opens a repository.
@@ -147,17 +153,18 @@ impl Repository {
         if keyring.marker_digest != *blake3::hash(&marker_bytes).as_bytes() || keyring.repository != marker.repository {
             return Err(Corruption::Malformed("its keyring belongs to another repository").of(ObjectName::Format));
         }
-        Self::unlocked(backend, unlocked)
+        Self::unlocked(backend, unlocked, options.owner)
     }
 
     /// With the keys of a keyring; it must be the newest, and the repository's.
-    pub(super) fn unlocked(backend: Arc<dyn Backend>, unlocked: Unlocked) -> Result<Self> {
+    pub(super) fn unlocked(backend: Arc<dyn Backend>, unlocked: Unlocked, owner: Option<OwnerId>) -> Result<Self> {
         let Unlocked { root_key, slot, keyring } = unlocked;
         let keys = Keys::from_keyring(&keyring)?;
         let rotation = keyring.rotation();
         let interim_config = rotation.as_ref().map(|rotation| rotation.config_digest);
         let config = newest_config(backend.as_ref(), &keys, interim_config)?.config;
         let has_no_cycle = keyring.epochs.last().is_some_and(|epoch| epoch.gc_from == GC_FROM_UNSET);
+        let backend = weak::handle(backend, &config)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 backend,
@@ -168,6 +175,7 @@ impl Repository {
                 is_rotating: rotation.is_some() || has_no_cycle,
                 id: keyring.repository,
                 slot,
+                owner,
                 root_key,
                 threads: default_threads(),
                 store: Mutex::new(None),
@@ -366,14 +374,28 @@ fn new_config(options: &InitOptions, backend: &dyn Backend) -> Result<Config> {
         pack_data_bytes: options.pack_data_bytes,
         pack_meta_bytes: PACK_META_BYTES,
         padding: 1,
-        put_if_absent: backend.capabilities().put_if_absent,
+        put_if_absent: true,
         label: options.label.clone(),
         extensions: Vec::new(),
     };
     let config = config.with_parity_percent(options.parity_percent.unwrap_or_else(|| backend.default_parity_percent()));
+    let config = match options.weak_store {
+        Some(owner) => config.with_gc_owner(owner),
+        None => config,
+    };
     // The decoder is the one judge of parameters.
     Config::decode(&config.encode())
         .map_err(|problem| Error::Usage(format!("these parameters are not possible: {problem}")))
+}
+
+/// What an init that was cut off left is gone on with, but not under other rules than are asked for now.
+fn refuse_other_owner(config: &Config, options: &InitOptions) -> Result<()> {
+    match config.gc_owner() == options.weak_store {
+        true => Ok(()),
+        false => Err(Error::Usage(
+            "an init that was cut off here began a repository with another owner, or with none: give the same, or remove what it left".into(),
+        )),
+    }
 }
 
 pub(super) fn put_config(backend: &dyn Backend, keys: &Keys, config: &Config) -> Result<Put> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::{InitOptions, OpenOptions, SnapshotFilter};
 use crate::crypto::PasswordCost;
 use crate::format::config::ChunkerParameters;
+use crate::id::OwnerId;
 
 impl InitOptions {
     /// The defaults, which were measured (docs/design.md).
@@ -54,6 +55,21 @@ impl InitOptions {
         self.label = label.into();
         self
     }
+
+    /// Makes a weak repository, for a place that does not decide which of two writers is first
+    /// ([`Capabilities::put_if_absent`](crate::Capabilities::put_if_absent)), or of which that is not to be trusted, as of some
+    /// network file systems. It cannot be changed later.
+    ///
+    /// What is promised then rests on clocks. A writer publishes only within 24 hours of its last sign of life, and prune takes
+    /// the name of one that has been silent for 7 days, never sooner: so nothing is lost as long as clocks are wrong by less
+    /// than six days together, and no put takes that long. And one client alone, the `owner`, prunes and changes keys and
+    /// parameters, one at a time: others are refused ([`Error::NotOwner`](crate::Error::NotOwner)) until they take ownership
+    /// ([`Repository::take_ownership`](crate::Repository::take_ownership)). `owner` is a random number that this client makes
+    /// up, keeps outside the repository, and gives to [`OpenOptions::owner`]; it is no secret.
+    pub fn weak_store(mut self, owner: OwnerId) -> Self {
+        self.weak_store = Some(owner);
+        self
+    }
 }
 
 impl OpenOptions {
@@ -66,6 +82,13 @@ impl OpenOptions {
     /// each. Without such a slot, or if it is not the secret's, the others are tried as ever.
     pub fn key_hint(mut self, digits: impl Into<String>) -> Self {
         self.key_hint = Some(digits.into());
+        self
+    }
+
+    /// Who this client is: matters to weak repositories alone, of which one client is the owner
+    /// ([`InitOptions::weak_store`]). Without it, it is not.
+    pub fn owner(mut self, owner: OwnerId) -> Self {
+        self.owner = Some(owner);
         self
     }
 }

@@ -24,9 +24,15 @@ impl Repository {
         newest_config(self.inner.backend.as_ref(), &self.inner.keys, self.inner.interim_config)
     }
 
+    /// As [`publish_config`](Self::publish_config), by the owner if there is one.
+    fn update_config(&self, change: impl Fn(Config) -> Config) -> Result<bool> {
+        self.require_owner()?;
+        self.publish_config(change)
+    }
+
     /// Publishes the next generation of the config, unless it would say what the newest says; tries again if another client
     /// came first. Whether it was needed.
-    fn update_config(&self, change: impl Fn(Config) -> Config) -> Result<bool> {
+    pub(super) fn publish_config(&self, change: impl Fn(Config) -> Config) -> Result<bool> {
         /// Clients that change parameters at the same moment are few.
         const ATTEMPTS: usize = 16;
         let backend = self.inner.backend.as_ref();

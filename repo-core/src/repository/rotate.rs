@@ -109,6 +109,7 @@ impl Repository {
             return Err(Error::Usage("a rotation needs a key that opens the repository afterwards".into()));
         }
         self.check_generations()?;
+        self.require_owner()?;
         self.finish_rotation()?;
         let root_key = Zeroizing::new(crypto::random()?);
         let entries = self.put_slots(options, &root_key)?;
@@ -128,7 +129,8 @@ impl Repository {
         let slot = entries.first().map(|entry| entry.slot);
         let reopen = |keyring| {
             let unlocked = Unlocked { root_key: root_key.clone(), slot, keyring };
-            Self::unlocked(Arc::clone(backend), unlocked).map(|opened| opened.with_threads(self.inner.threads))
+            Self::unlocked(Arc::clone(backend), unlocked, self.inner.owner)
+                .map(|opened| opened.with_threads(self.inner.threads))
         };
         let repository = reopen(next.keyring)?;
         let finished = repository.finish_rotation().and_then(|()| reopen(newest_keyring(backend.as_ref(), &root_key)?));

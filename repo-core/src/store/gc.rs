@@ -242,14 +242,20 @@ pub fn open_cell(keys: &Keys, session: SnapshotId, bytes: &[u8]) -> Result<Cell,
     }
 }
 
-/// Takes a session's name, unless it has published: exactly one of the two wins. What is there then is the answer, never
-/// [`Cell::Empty`]. Always safe: a writer that lost its name begins again under another.
-pub fn fence(backend: &dyn Backend, keys: &Keys, session: SnapshotId, cycle: u64, by: SnapshotId) -> Result<Cell> {
-    let at_ms = host::now_ms();
-    let tombstone = Tombstone { session, cycle, by, at_ms, extensions: Vec::new() };
+/// What takes a session's name.
+pub fn tombstone(keys: &Keys, session: SnapshotId, cycle: u64, by: SnapshotId) -> Result<Bytes> {
+    let tombstone = Tombstone { session, cycle, by, at_ms: host::now_ms(), extensions: Vec::new() };
     let name = ObjectName::Snapshot(session);
     let payload = tombstone.encode();
-    let bytes: Bytes = seal::seal_box(keys, Purpose::Session, ObjectType::Tombstone, &name, &by.0, &payload)?.into();
+    seal::seal_box(keys, Purpose::Session, ObjectType::Tombstone, &name, &by.0, &payload).map(Bytes::from)
+}
+
+/// Takes a session's name, unless it has published: exactly one of the two wins. What is there then is the answer, never
+/// [`Cell::Empty`]. Always safe: a writer that lost its name begins again under another. (In a weak repository both could win:
+/// see `store::weak` for when it is safe there.)
+pub fn fence(backend: &dyn Backend, keys: &Keys, session: SnapshotId, cycle: u64, by: SnapshotId) -> Result<Cell> {
+    let name = ObjectName::Snapshot(session);
+    let bytes = tombstone(keys, session, cycle, by)?;
     for _ in 0..ATTEMPTS_MAX {
         match read_cell(backend, keys, session)? {
             Cell::Empty => {}

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use super::gc::{self, Cell};
+use super::weak;
 use super::writer::DurableTree;
 use crate::backend::{Backend, Listed, Prefix, Put, Span};
 use crate::crypto::{self, Keys};
@@ -19,7 +20,7 @@ use crate::format::snapshot::SnapshotRecord;
 use crate::id::{Doubled, ObjectName, SnapshotId};
 use crate::mutants::mutant;
 use crate::pipeline::lock;
-use crate::platform::host;
+use crate::platform::host::{self, Moment};
 use crate::seal;
 
 /// How long other clients believe in a silent session.
@@ -50,13 +51,15 @@ impl Session {
     /// Registers a writer under a fresh name.
     pub fn register(backend: &Arc<dyn Backend>, keys: &Arc<Keys>, kind: SessionKind, program: &str) -> Result<Self> {
         refuse_mirror(backend.as_ref())?;
+        // Before the put: what it says is as old as that.
+        let registered = backend.weak().map(|weak| (weak, Moment::now()));
         let started_ms = host::now_ms();
         let id = SnapshotId::new(started_ms, crypto::random()?);
         let record = session::Session {
             id,
             kind: kind as u8,
             started_ms,
-            lease_s: LEASE_S,
+            lease_s: lease_s(backend.as_ref()),
             host: host::host_name(),
             boot: host::boot_id(),
             process: host::process_id(),
@@ -66,9 +69,16 @@ impl Session {
         let name = ObjectName::Session(id);
         let bytes = seal::seal_box(keys, Purpose::Session, ObjectType::Session, &name, &id.0, &record.encode())?;
         match backend.put_new(&name, bytes.into())? {
-            Put::Created => Ok(Self { backend: backend.clone(), keys: keys.clone(), id, open: true }),
+            Put::Created => {
+                if let Some((weak, at)) = registered {
+                    weak.signed(id, at);
+                }
+                Ok(Self { backend: backend.clone(), keys: keys.clone(), id, open: true })
+            }
             // 80 random bits met: the randomness of this machine is broken.
             Put::Exists(_) => Err(Error::Randomness("a fresh name was taken already".into())),
+            // Gone before it was looked at again: this run slept there until it was given up.
+            Put::Unknown if backend.weak().is_some() => Err(Error::Fenced),
             // If it is there, it is one of a run that ended.
             Put::Unknown => Err(Error::Usage(format!("the store lost its answer to {name}; run the command again"))),
         }
@@ -103,9 +113,28 @@ impl Session {
         Ok(record)
     }
 
+    /// Publishes where the place decides who was first, and where it does not by the rules for that.
+    fn commit(&mut self, name: &ObjectName, bytes: &Bytes) -> Result<()> {
+        let backend = Arc::clone(&self.backend);
+        let Some(weak) = backend.weak() else { return self.put_once(name, bytes) };
+        if weak::is_over(weak, self.id) {
+            return Err(Error::Fenced);
+        }
+        self.put_once(name, bytes)?;
+        // Until it is known to stand there, the session is the sign that somebody may publish.
+        self.open = false;
+        match weak::confirm(backend.as_ref(), weak, &self.keys, self.id, name, bytes) {
+            Err(Error::Fenced) => {
+                self.open = true;
+                Err(Error::Fenced)
+            }
+            result => result,
+        }
+    }
+
     /// The one put that publishes. It is never sent twice: a first that lands late could bring back what was forgotten
     /// since. A put without an answer is settled by taking the name oneself: then either it had landed, or it never will.
-    fn commit(&mut self, name: &ObjectName, bytes: &Bytes) -> Result<()> {
+    fn put_once(&mut self, name: &ObjectName, bytes: &Bytes) -> Result<()> {
         let lost = match self.backend.put_new(name, bytes.clone()) {
             Ok(Put::Created) => return Ok(()),
             Ok(Put::Exists(there)) if there == *bytes => return Ok(()),
@@ -133,7 +162,8 @@ impl Session {
             // An error that came with a landed put says that it may not last: not a success to build on.
             Cell::Snapshot(_) => lost.map_or(Ok(()), |error| Err(error.into())),
             Cell::Tombstone | Cell::Empty => {
-                self.open = true;
+                // Where a put that comes late would write over the tombstone, the session goes on saying that one may come.
+                self.open = self.backend.weak().is_none();
                 Err(lost.map_or(Error::Fenced, Error::from))
             }
         }
@@ -174,10 +204,12 @@ impl Session {
 /// A fence and a snapshot race for one name, as do two keyrings or two plans: where both could win, a pack could be deleted
 /// that a snapshot needs.
 ///
+/// A weak repository keeps them apart by other means.
+///
 /// # Errors
 /// [`Error::NoPutIfAbsent`].
-pub fn refuse_undecided(backend: &dyn Backend) -> Result<()> {
-    match backend.capabilities().put_if_absent {
+fn refuse_undecided(backend: &dyn Backend) -> Result<()> {
+    match backend.capabilities().put_if_absent || backend.weak().is_some() {
         true => Ok(()),
         false => Err(Error::NoPutIfAbsent { place: backend.place() }),
     }
@@ -204,11 +236,17 @@ fn readable(payload: &[u8]) -> Result<()> {
         .map_err(|problem| Error::Usage(format!("such a snapshot could not be read back: {problem}")))
 }
 
+/// How long others believe in a silent session of such a place.
+fn lease_s(backend: &dyn Backend) -> u32 {
+    backend.weak().map_or(LEASE_S, |_| weak::FENCE_IDLE.as_secs() as u32)
+}
+
 /// How often a session says that it lives: six times in a lease.
 const RENEW_AFTER_NS: i64 = 12 * 3600 * 1_000_000_000;
 
 /// Says again and again that a session lives, as long as its run goes on. Others decide by it how soon to give the run up,
-/// and by nothing else: losing a sign, or sending one too many, costs no data.
+/// and by nothing else: losing a sign, or sending one too many, costs no data. In a weak repository it is what a writer may
+/// publish by.
 #[derive(Debug)]
 pub struct SignsOfLife {
     session: SnapshotId,
@@ -223,6 +261,16 @@ impl SignsOfLife {
 
     /// Gives a sign if it is time to.
     pub fn give(&self, backend: &dyn Backend, keys: &Keys) {
+        if let Some(weak) = backend.weak() {
+            // Before it is asked whether it is too late for one: who sleeps in between gains nothing by it.
+            let sent = Moment::now();
+            for (session, number) in weak::due_signs(weak) {
+                if put_sign(backend, keys, session, number) {
+                    weak.signed(session, sent);
+                }
+            }
+            return;
+        }
         let now_ns = host::now_ns();
         let number = {
             let mut last = lock(&self.last_ns);
@@ -233,29 +281,34 @@ impl SignsOfLife {
             last.1 = last.1.wrapping_add(1);
             last.1
         };
-        let name = ObjectName::Renewal(self.session, number);
-        let writer = &self.session.0;
-        // Its time is the message; what it says is who wrote it.
-        let record = session::Session {
-            id: self.session,
-            kind: SessionKind::Backup as u8,
-            started_ms: now_ns.max(0) as u64 / 1_000_000,
-            lease_s: LEASE_S,
-            host: host::host_name(),
-            boot: host::boot_id(),
-            process: host::process_id(),
-            program: String::new(),
-            extensions: Vec::new(),
-        };
-        let sealed = seal::seal_box(keys, Purpose::Session, ObjectType::Session, &name, writer, &record.encode());
-        if let Ok(bytes) = sealed {
-            let _ = backend.put_new(&name, bytes.into());
-        }
+        put_sign(backend, keys, self.session, number);
     }
+}
+
+/// Puts one sign of life; whether it is there.
+fn put_sign(backend: &dyn Backend, keys: &Keys, session: SnapshotId, number: u16) -> bool {
+    let name = ObjectName::Renewal(session, number);
+    // Its time is the message; what it says is who wrote it.
+    let record = session::Session {
+        id: session,
+        kind: SessionKind::Backup as u8,
+        started_ms: host::now_ms(),
+        lease_s: lease_s(backend),
+        host: host::host_name(),
+        boot: host::boot_id(),
+        process: host::process_id(),
+        program: String::new(),
+        extensions: Vec::new(),
+    };
+    let sealed = seal::seal_box(keys, Purpose::Session, ObjectType::Session, &name, &session.0, &record.encode());
+    sealed.is_ok_and(|bytes| matches!(backend.put_new(&name, bytes.into()), Ok(Put::Created)))
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
+        if let Some(weak) = self.backend.weak() {
+            weak.ended(self.id);
+        }
         if self.open {
             // An error or Ctrl-C ended the run.
             self.remove_session();

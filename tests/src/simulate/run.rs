@@ -8,12 +8,15 @@ use std::thread;
 
 use repo_core::internals::crypto::Keys;
 use repo_core::internals::{store, world};
-use repo_core::{Backend, Bytes, Error, InitOptions, ObjectName, Repository, Result};
+use repo_core::{Backend, Bytes, Error, InitOptions, ObjectName, OpenOptions, OwnerId, Repository, Result};
 
 use super::explore::{Chooser, Situation};
 use super::oracle::Oracle;
 use super::store::{Fate, Handle, Late, Request, SimulatedStore, Standing, State, hash};
 use crate::whole;
+
+/// Of the weak repositories here.
+const OWNER: OwnerId = OwnerId([0x6f; 16]);
 
 type Verb = Box<dyn Fn(&Stage) -> Result<()> + Send + Sync>;
 
@@ -123,6 +126,16 @@ impl Stage {
         self.before_all(|| Repository::open(self.handle.clone(), &whole::secret())).map(|one| one.with_threads(1))
     }
 
+    /// As [`repository`](Self::repository), as the owner of a weak one.
+    ///
+    /// # Errors
+    /// The process died.
+    pub fn owned_repository(&self) -> Result<Repository> {
+        let options = OpenOptions::new().owner(OWNER);
+        let open = || Repository::open_with(self.handle.clone(), &whole::secret(), &options);
+        self.before_all(open).map(|one| one.with_threads(1))
+    }
+
     /// As [`repository`](Self::repository), with the index loaded too.
     ///
     /// # Errors
@@ -144,6 +157,14 @@ impl Stage {
     /// The store itself.
     pub fn backend(&self) -> Arc<dyn Backend> {
         self.handle.clone()
+    }
+
+    /// Lets time pass for everybody, when the schedule says so.
+    ///
+    /// # Errors
+    /// The process died.
+    pub fn pass_for_all_ns(&self, ns: i64) -> Result<()> {
+        Ok(self.handle.pass_for_all_ns(ns)?)
     }
 
     /// Lets this process' clock go ahead.
@@ -200,6 +221,8 @@ impl End {
 pub struct Start {
     objects: BTreeMap<ObjectName, Bytes>,
     oracle: Oracle,
+    /// A weak repository, at a place that does not decide who is first.
+    is_weak: bool,
     /// How many steps led to it. What draws names now must not draw those that were drawn then.
     age: u8,
 }
@@ -207,26 +230,51 @@ pub struct Start {
 impl Start {
     /// A new repository, after what `before` does to it.
     pub fn new(before: impl Fn(&Repository)) -> Self {
-        let store = SimulatedStore::new(&BTreeMap::new(), None, 0);
+        Self::made(false).then(before)
+    }
+
+    /// A new weak repository at a place that does not decide who is first, after what `before` does to it.
+    pub fn weak(before: impl Fn(&Repository)) -> Self {
+        Self::made(true).then(before)
+    }
+
+    fn made(is_weak: bool) -> Self {
+        let mut options = InitOptions::default();
+        options.weak_store = is_weak.then_some(OWNER);
+        let nothing = BTreeMap::new();
+        let store =
+            if is_weak { SimulatedStore::undecided(&nothing, 0) } else { SimulatedStore::new(&nothing, None, 0) };
         let handle = Handle::new(store.clone(), None, None, 0);
         let keys = {
             let _stay = world::enter(handle.clone(), [98; 32]);
-            Repository::init(handle.clone(), &whole::secret(), &InitOptions::default()).expect("an empty place");
+            Repository::init(handle.clone(), &whole::secret(), &options).expect("an empty place");
             store::of(&whole::open_on(handle)).expect("the index loads").keys().clone()
         };
-        Self { objects: store.objects(), oracle: Oracle::new(keys), age: 0 }.then(before)
+        Self { objects: store.objects(), oracle: Oracle::new(keys), is_weak, age: 0 }
+    }
+
+    fn store(&self, processes: usize) -> Arc<SimulatedStore> {
+        match self.is_weak {
+            true => SimulatedStore::undecided(&self.objects, processes),
+            false => SimulatedStore::new(&self.objects, Some(self.oracle.clone()), processes),
+        }
+    }
+
+    /// What is there after something was done to it.
+    fn after(&self, store: &SimulatedStore) -> Self {
+        let objects = store.objects();
+        let oracle = store.state().oracle.clone().unwrap_or_else(|| self.oracle.clone());
+        Self { objects, oracle, is_weak: self.is_weak, age: self.age + 1 }
     }
 
     /// This, after what `more` does to it.
     pub fn then(&self, more: impl Fn(&Repository)) -> Self {
-        let store = SimulatedStore::new(&self.objects, Some(self.oracle.clone()), 0);
+        let store = self.store(0);
         let handle = Handle::new(store.clone(), None, None, self.age);
         let _stay = world::enter(handle.clone(), [100 + self.age; 32]);
         more(&whole::open_on(handle));
-        let objects = store.objects();
-        let state = store.state();
-        assert_eq!(state.violation, None, "the simulation begins with a whole store");
-        Self { objects, oracle: state.oracle.clone().expect("it was given one"), age: self.age + 1 }
+        assert_eq!(store.state().violation, None, "the simulation begins with a whole store");
+        self.after(&store)
     }
 
     /// This with damage done to it, of which the oracle knows nothing: it goes by what packs held.
@@ -328,7 +376,7 @@ impl Scenario {
 
     /// Runs one schedule, and gives the store that it leaves, for other scenarios to begin with.
     pub fn run_to_end(&self, chooser: &mut dyn Chooser) -> (Start, Ran) {
-        let store = SimulatedStore::new(&self.start.objects, Some(self.start.oracle.clone()), self.roles.len());
+        let store = self.start.store(self.roles.len());
         store.state().retained.clone_from(&self.retained);
         let ran = thread::scope(|scope| {
             // The threads end however this does.
@@ -342,9 +390,7 @@ impl Scenario {
             let problem = run.play(chooser, &begin);
             Ran { problem, trace: run.trace }
         });
-        let objects = store.objects();
-        let oracle = store.state().oracle.clone().expect("it was given one");
-        (Start { objects, oracle, age: self.start.age + 1 }, ran)
+        (self.start.after(&store), ran)
     }
 }
 
@@ -377,7 +423,9 @@ fn touch(state: &State, one: Move) -> Touch {
                 Standing::Waits(request) if fate != Fate::Dies => Some(request),
                 _ => None,
             };
-            Touch { key: hash(&(process, fate)), process: Some(process), request, is_fault, stands_alone: false }
+            // Whoever looks at a clock does so between two calls.
+            let stands_alone = request == Some(Request::TimePasses);
+            Touch { key: hash(&(process, fate)), process: Some(process), request, is_fault, stands_alone }
         }
         Move::Lands(late) => {
             let request = match &state.late[late] {

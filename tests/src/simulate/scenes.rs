@@ -60,6 +60,20 @@ pub fn prune(options: PruneOptions) -> Role {
     Role::new("prune", move |stage: &Stage| stage.repository()?.prune(&options, &Silent).map(drop))
 }
 
+/// A process that prunes a weak repository as its owner.
+pub fn owner_prune() -> Role {
+    let options = PruneOptions::new().max_unused(Unused::Unlimited);
+    Role::new("prune", move |stage: &Stage| stage.owned_repository()?.prune(&options, &Silent).map(drop))
+}
+
+/// Longer than anybody waits for a silent writer.
+const LONG_NS: i64 = 8 * 24 * 3600 * 1_000_000_000;
+
+/// At some moment everybody sleeps.
+pub fn long_sleep() -> Role {
+    Role::new("sleep", |stage: &Stage| stage.pass_for_all_ns(LONG_NS))
+}
+
 /// A process that prunes twice.
 pub fn prune_twice(options: PruneOptions) -> Role {
     Role::new("prune", move |stage: &Stage| {
@@ -206,6 +220,12 @@ pub fn with(backups: &[(&str, &str)]) -> Start {
             back_up(repository, host, letters).expect("a backup that is alone");
         }
     })
+}
+
+/// A weak repository with a snapshot of these letters that is forgotten, its window over.
+pub fn weak_garbage(letters: &str) -> Start {
+    let start = Start::weak(|repository| back_up(repository, "old", letters).expect("a backup that is alone"));
+    expired(&start, "old")
 }
 
 /// Forgets all of a host, with a window that is over.

@@ -29,6 +29,8 @@ pub enum Request {
     MakeDurable(ObjectName),
     /// Of another process, whether it runs.
     IsAlive(usize),
+    /// Nothing but that everybody's clock goes on.
+    TimePasses,
 }
 
 impl Request {
@@ -58,7 +60,7 @@ impl Request {
         match self {
             Self::Put(own) | Self::Get(own) | Self::Remove(own) | Self::MakeDurable(own) => own == name,
             Self::ListBegins(prefix) | Self::ListEnds(prefix) => prefix.contains(name),
-            Self::IsAlive(_) => false,
+            Self::IsAlive(_) | Self::TimePasses => false,
         }
     }
 }
@@ -83,6 +85,7 @@ impl fmt::Display for Request {
             Self::Remove(name) => write!(f, "remove {}", short(name)),
             Self::MakeDurable(name) => write!(f, "make durable {}", short(name)),
             Self::IsAlive(process) => write!(f, "is process {process} alive"),
+            Self::TimePasses => f.write_str("time passes"),
         }
     }
 }
@@ -168,6 +171,10 @@ pub struct SimulatedStore {
     state: Mutex<State>,
     /// A process waits or has ended.
     turn: Condvar,
+    /// It does not decide which of two writers is first: the last one stands.
+    is_undecided: bool,
+    /// What has passed for all clocks at once.
+    passed_ns: AtomicI64,
 }
 
 impl fmt::Debug for SimulatedStore {
@@ -186,6 +193,21 @@ pub fn hash(value: &impl Hash) -> u64 {
 impl SimulatedStore {
     /// With these objects, of which the oracle knows.
     pub fn new(objects: &BTreeMap<ObjectName, Bytes>, oracle: Option<Oracle>, processes: usize) -> Arc<Self> {
+        Self::with(objects, oracle, processes, false)
+    }
+
+    /// The same of a place that does not decide which of two writers is first. No oracle looks at it: what is wrong there for
+    /// a moment may be taken back, and is judged in the end.
+    pub fn undecided(objects: &BTreeMap<ObjectName, Bytes>, processes: usize) -> Arc<Self> {
+        Self::with(objects, None, processes, true)
+    }
+
+    fn with(
+        objects: &BTreeMap<ObjectName, Bytes>,
+        oracle: Option<Oracle>,
+        processes: usize,
+        is_undecided: bool,
+    ) -> Arc<Self> {
         let process = || Process {
             standing: Standing::NotBegun,
             fate: None,
@@ -208,7 +230,8 @@ impl SimulatedStore {
         for (name, bytes) in objects {
             state.insert(*name, bytes.clone());
         }
-        Arc::new(Self { state: Mutex::new(state), turn: Condvar::new() })
+        let (state, turn, passed_ns) = (Mutex::new(state), Condvar::new(), AtomicI64::new(0));
+        Arc::new(Self { state, turn, is_undecided, passed_ns })
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -302,6 +325,18 @@ impl State {
             self.violation.get_or_insert(problem);
         }
         Removal::Removed
+    }
+
+    /// Whatever is there.
+    fn put_over(&mut self, name: &ObjectName, bytes: &Bytes) {
+        let before = self.objects.remove(name);
+        if let Some(gone) = &before {
+            self.digest = self.digest.wrapping_sub(gone.print);
+        }
+        self.insert(*name, bytes.clone());
+        if before.is_none() {
+            self.changes.push((true, *name));
+        }
     }
 
     /// Carries out what is under way.
@@ -433,6 +468,18 @@ impl Handle {
         self.clock.fetch_add(ns, Ordering::SeqCst);
     }
 
+    /// Lets time pass for everybody, when the schedule says so.
+    ///
+    /// # Errors
+    /// The process is dead.
+    pub fn pass_for_all_ns(&self, ns: i64) -> Result<(), BackendError> {
+        let request = Request::TimePasses;
+        let (mut state, _) = self.ask(request)?;
+        self.store.passed_ns.fetch_add(ns, Ordering::SeqCst);
+        self.remember(&mut state, request, 0);
+        Ok(())
+    }
+
     fn first_id(&self) -> u32 {
         1000 * (u32::from(self.age) + 1)
     }
@@ -473,7 +520,9 @@ impl Handle {
     fn remember(&self, state: &mut State, request: Request, answer: u64) {
         if let Some(number) = self.process {
             let history = &mut state.processes[number].history;
-            *history = hash(&(*history, format!("{request:?}"), answer));
+            // And what its clock says then.
+            let passed_ns = self.store.passed_ns.load(Ordering::SeqCst);
+            *history = hash(&(*history, format!("{request:?}"), answer, passed_ns));
         }
     }
 
@@ -529,6 +578,24 @@ impl Backend for Handle {
         };
         self.remember(&mut state, request, answer);
         Ok(put)
+    }
+
+    /// For places that do not decide. Of what may go wrong only the loss of the answer is known here.
+    fn put_over(&self, name: &ObjectName, bytes: Bytes) -> Result<(), BackendError> {
+        let request = Request::Put(*name);
+        let (mut state, fate) = self.ask(request)?;
+        assert!(self.store.is_undecided, "nobody writes over {name} where who is first is decided");
+        let is_answered = match fate {
+            Fate::Served => true,
+            Fate::AnswerLost => false,
+            other => panic!("{other:?} is not known of a write over {name}"),
+        };
+        state.put_over(name, &bytes);
+        self.remember(&mut state, request, u64::from(is_answered));
+        match is_answered {
+            true => Ok(()),
+            false => Err(failure(request, BackendErrorKind::Transient, "the answer was lost")),
+        }
     }
 
     fn make_durable(&self, name: &ObjectName) -> Result<(), BackendError> {
@@ -605,7 +672,7 @@ impl Backend for Handle {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { put_if_absent: true }
+        Capabilities { put_if_absent: !self.store.is_undecided }
     }
 }
 
@@ -615,7 +682,7 @@ impl World for Handle {
     }
 
     fn now_ns(&self) -> i64 {
-        self.clock.fetch_add(1_000_000, Ordering::SeqCst)
+        self.clock.fetch_add(1_000_000, Ordering::SeqCst) + self.store.passed_ns.load(Ordering::SeqCst)
     }
 
     fn process_id(&self) -> u32 {

@@ -14,7 +14,8 @@ use super::explore::{Found, Random, Replay, Report};
 use super::run::{End, Faults, Role, Scenario, Stage, Start};
 use super::scenes::{
     self, Window, backup, compactor, copier, forget_host, forgetter, index_repairer, is_reclaimed, is_whole,
-    pack_repairer, plain, prune, prune_twice, reader, recoverer, rewriter, stale_backup, thorough, undelete, zombie,
+    long_sleep, owner_prune, pack_repairer, plain, prune, prune_twice, reader, recoverer, rewriter, stale_backup, thorough,
+    undelete, zombie,
 };
 use super::store::Request;
 
@@ -114,6 +115,8 @@ configurations![
     recover_and_prune,
     recover_and_moving_prune,
     backup_and_recover,
+    weak_backup_and_prune,
+    weak_backup_that_sleeps,
 ];
 
 macro_rules! cases {
@@ -146,6 +149,9 @@ cases![
     "a pack half indexed is condemned" half_indexed,
     "everyone obeys his own plan" planners_and_compactor,
     "a late second copy stays" late_second_copy,
+    "a weak fence waits for no week" weak_backup_and_prune,
+    "a weak writer does not ask how long it was silent" weak_backup_that_sleeps,
+    "a weak writer does not look again after its put" weak_backup_that_sleeps,
 ];
 
 fn garbage() -> Start {
@@ -160,6 +166,17 @@ fn backup_and_prune() -> Scenario {
 fn backup_and_rest_of_prune() -> Scenario {
     let start = scenes::cut_off(&garbage(), prune(plain()), "put gc/00000001.plan");
     Scenario::new(&start, vec![backup("new", "ab"), prune(plain())]).judge(is_reclaimed)
+}
+
+/// A place that does not decide who is first: the fence waits.
+fn weak_backup_and_prune() -> Scenario {
+    Scenario::new(&scenes::weak_garbage("a"), vec![backup("new", "a"), owner_prune()]).preemptions(1).judge(is_whole)
+}
+
+/// Likewise, and everybody sleeps for longer than it waits: between any two calls of the writer, before its last put too.
+fn weak_backup_that_sleeps() -> Scenario {
+    let roles = vec![backup("new", "a"), long_sleep(), owner_prune().after(1)];
+    Scenario::new(&scenes::weak_garbage("a"), roles).preemptions(1).judge(is_whole)
 }
 
 fn undelete_and_prune() -> Scenario {

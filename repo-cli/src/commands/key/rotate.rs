@@ -12,6 +12,7 @@ use crate::commands::init;
 use crate::context::Context;
 use crate::exit::{Failure, Outcome};
 use crate::names;
+use crate::owner;
 
 use super::{Fresh, Shape, label};
 
@@ -57,6 +58,7 @@ struct RotatedShape {
 impl Rotate {
     pub fn run(self, context: &Context) -> Outcome {
         let (repository, used) = context.open_knowing_how()?;
+        let _alone = owner::alone(&context.global, &repository)?;
         let before = repository.keys()?;
         self.refuse_others(&before)?;
         let current = before.iter().find(|key| key.current).map(|key| key.label.clone());

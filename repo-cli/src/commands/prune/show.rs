@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::exit::Outcome;
 use crate::names;
 use crate::numbers;
+use crate::owner;
 use crate::time;
 
 /// Each place of a chunk counts; restic calls them blobs.
@@ -71,7 +72,17 @@ struct Summary {
     rekey: Option<Rekey>,
     lost_chunks: u64,
     no_room_to_move: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weak_store: Option<Weak>,
     problems: Vec<String>,
+}
+
+/// What a prune of a weak repository rests on.
+#[derive(Serialize)]
+struct Weak {
+    fence_idle_seconds: u64,
+    sign_valid_seconds: u64,
+    assumes: Vec<String>,
 }
 
 /// What was sealed under keys from before a rotation, and what of it stays so.
@@ -171,6 +182,10 @@ pub fn report(context: &Context, options: &PruneOptions, report: &PruneReport) -
     }
     if options.dry_run && report.continued {
         output.say(1, "an earlier prune is not finished; a run would finish it first")?;
+    }
+    if let Some(rules) = &report.weak_store {
+        output.say(1, "this is a weak repository, so that nothing needed was deleted rests on")?;
+        owner::assumptions(rules).iter().try_for_each(|line| output.say(1, &format!("  {line}")))?;
     }
     // What somebody else had begun was continued and is not over: nothing was looked at.
     if report.packs > 0 {
@@ -339,6 +354,11 @@ fn summary(options: &PruneOptions, report: &PruneReport) -> Summary {
         }),
         lost_chunks: report.lost_chunks,
         no_room_to_move: report.no_room_to_move,
+        weak_store: report.weak_store.as_ref().map(|rules| Weak {
+            fence_idle_seconds: rules.fence_idle.as_secs(),
+            sign_valid_seconds: rules.sign_valid.as_secs(),
+            assumes: owner::assumptions(rules),
+        }),
         problems: report.problems.clone(),
     }
 }

@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::exit::{Failure, Outcome};
 use crate::names;
 use crate::numbers;
+use crate::owner;
 use crate::progress::{Reporter, Task};
 
 /// Give every pack its parity, and make damaged parity whole
@@ -49,6 +50,7 @@ struct Unhealed {
 impl Parity {
     pub fn run(self, context: &Context) -> Outcome {
         let repository = context.open_aloud()?;
+        let _alone = if self.set.is_some() { owner::alone(&context.global, &repository)? } else { None };
         let mut options = ParityOptions::new();
         options.percent = self.set;
         options.read_packs = self.read_all_packs;

@@ -88,6 +88,7 @@ impl<'a, 'scope, 's> Assembly<'a, 'scope, 's> {
     }
 
     fn take(&mut self, item: Item) -> Result<()> {
+        self.branches.iter_mut().for_each(Branch::keep_alive);
         match item {
             Item::Enter { node, xattr } => self.enter(node, xattr),
             Item::Leave { is_whole } => self.leave(is_whole),

@@ -95,6 +95,11 @@ impl<'a, 'scope, 's> Branch<'a, 'scope, 's> {
         self.sink.put(kind, bytes.to_vec())
     }
 
+    /// Says that this run lives, now and then.
+    pub fn keep_alive(&mut self) {
+        self.sink.writer.keep_alive();
+    }
+
     /// A directory begins.
     pub fn enter(&mut self) {
         self.trees.push(TreeBuilder::new());

@@ -167,6 +167,7 @@ impl<'r> Pruning<'r> {
 
     /// Begins a cycle or continues the open one.
     fn step(&mut self) -> Result<Outcome> {
+        self.require_owner()?;
         let cycles = Cycles::list(self.backend())?;
         let retained = gc::retained(self.backend(), self.keys(), &cycles);
         self.retained = match retained {
@@ -462,6 +463,7 @@ impl<'r> Pruning<'r> {
                 return Ok(Outcome::Waiting);
             }
         }
+        self.require_owner()?;
         self.progress.report(Event::Stage { name: "deleting" });
         self.companions = self.list_companions(&plan)?;
         let expired = self.expired_by(&mark, None)?;
@@ -637,7 +639,8 @@ impl<'r> Pruning<'r> {
                     process: record.process,
                     started_ms: record.started_ms,
                 };
-                if !is_dead(&record) && !self.is_silent(session, Some(&record))? {
+                let is_dead = is_dead(&record) && self.backend().weak().is_none();
+                if !is_dead && !self.is_silent(session, Some(&record))? {
                     self.report.waiting_for.push(writer);
                     return Ok(false);
                 }
@@ -667,6 +670,9 @@ impl<'r> Pruning<'r> {
     /// Whether a writer gave no sign of life for as long as it promised, or as the caller says: by the place's clock, or
     /// where it has none by the writer's. Decides when it is fenced; that it may be, nothing decides.
     fn is_silent(&self, session: SnapshotId, record: Option<&Session>) -> Result<bool> {
+        if self.backend().weak().is_some() {
+            return self.is_long_silent(session, record);
+        }
         let lease = record.map_or(Duration::from_secs(72 * 3600), |record| Duration::from_secs(record.lease_s.into()));
         let limit = self.options.fence_idle.unwrap_or(lease);
         let mut names = self.renewals_of(session)?;
