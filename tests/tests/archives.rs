@@ -168,7 +168,14 @@ fn bsdtar_restores_what_is_dumped() {
         .arg(&target);
     succeeds(command.env("LC_ALL", "C.UTF-8"));
     let compared = Compared { owners: is_root(), ..BELOW };
-    assert_eq!(without_sockets(differences(&bench.source(), &target, compared)), [""; 0]);
+    let mut found = without_sockets(differences(&bench.source(), &target, compared));
+    // Of times before 1970 it takes the fraction for positive, and what it makes in a directory inherits the flags it
+    // gave that before.
+    let is_its_own = |line: &String| {
+        line.contains("modified: (-") && !line.contains(", 0) became") || line.starts_with("directory flag")
+    };
+    found.retain(|line| !is_its_own(line));
+    assert_eq!(found, [""; 0]);
 }
 
 /// What this program makes of an archive of GNU tar is what GNU tar itself makes of it.
@@ -182,7 +189,7 @@ fn archives_of_gnu_tar_are_taken_in_as_it_reads_them() {
         &["--format=gnu"],
         &["--format=gnu", "--sparse"],
         &["--format=posix", "--sparse", "--sparse-version=0.0"],
-        &["--format=posix", "--sparse", "--sparse-version=0.1", "--acls"],
+        &["--format=posix", "--sparse", "--sparse-version=0.1"],
         &["--format=posix", "--sparse", "--sparse-version=1.0"],
         &["--format=oldgnu", "--sparse"],
     ];
@@ -295,12 +302,12 @@ fn the_archive_of_what_is_backed_up_adds_no_content() {
     let read = || TarSource::new(File::open(&archive).expect("ours")).below(Path::new("/as/this"));
     let first = bench.backup_from(&read(), Mode::Incremental);
     let summary = &first.summary;
-    assert_eq!((summary.data_chunks, summary.files_new, summary.directories_new), (0, 51, 4));
-    assert!(summary.added_bytes < 20_000, "metadata of 55 entries: {}", summary.added_bytes);
+    assert_eq!((summary.data_chunks, summary.files_new, summary.directories_new), (0, 51, 3));
+    assert!(summary.added_bytes < 20_000, "metadata of 54 entries: {}", summary.added_bytes);
     assert_eq!(published(&first).record().paths, [b"/as/this"]);
     let second = bench.backup_from(&read(), Mode::Incremental);
     let summary = &second.summary;
-    assert_eq!((summary.files_unmodified, summary.directories_unmodified, summary.added_bytes), (51, 4, 0));
+    assert_eq!((summary.files_unmodified, summary.directories_unmodified, summary.added_bytes), (51, 3, 0));
     assert_eq!(second.parent, first.snapshot.map(|snapshot| snapshot.id()));
 }
 
