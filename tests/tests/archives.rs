@@ -14,6 +14,7 @@ use icecore_tests::cli::{Cli, Runs, end};
 use icecore_tests::compare::{Compared, assert_same, differences};
 use icecore_tests::damage::{Damage, Kind};
 use icecore_tests::privilege::{is_root, runs_again_as_nobody, skip};
+use icecore_tests::terminal::Terminal;
 use icecore_tests::tree::{Planner, soften};
 use icecore_tests::whole::noise;
 use repo_core::internals::archive::tar::{Entry, Shape, TarWriter};
@@ -537,6 +538,21 @@ fn a_directory_is_dumped_as_the_flag_or_the_targets_name_says() {
     cli.run(&["dump", "latest", "/source", "-a", "rar"]).fails(1, &["tar.zst"]);
     cli.run(&["dump", "latest", "/nope", "-t", "x"]).fails(1, &["/nope", "hint:"]);
     assert!(!cli.path("x").exists() && !cli.path("x.partial").exists());
+}
+
+#[test]
+fn a_terminal_gets_no_archive_but_may_get_a_file() {
+    let cli = grown();
+    let run = |arguments: &[&str]| {
+        let terminal = Terminal::new();
+        let child = terminal.start(&cli.command(arguments));
+        terminal.end(child)
+    };
+    let (status, written) = run(&["dump", "latest", "/source"]);
+    assert_eq!(status.code(), Some(1));
+    assert!(written.contains("does not belong on a terminal") && written.contains("--target"), "{written:?}");
+    let (status, written) = run(&["dump", "latest", "/source/a"]);
+    assert_eq!((status.code(), written.as_str()), (Some(0), "one"));
 }
 
 #[test]
