@@ -14,6 +14,7 @@ use icecore_tests::cli::{Cli, Runs, end};
 use icecore_tests::compare::{Compared, assert_same, differences};
 use icecore_tests::damage::{Damage, Kind};
 use icecore_tests::privilege::{is_root, runs_again_as_nobody, skip};
+use icecore_tests::terminal::Terminal;
 use icecore_tests::tree::{Planner, soften};
 use icecore_tests::whole::noise;
 use repo_core::internals::archive::tar::{Entry, Shape, TarWriter};
@@ -168,7 +169,14 @@ fn bsdtar_restores_what_is_dumped() {
         .arg(&target);
     succeeds(command.env("LC_ALL", "C.UTF-8"));
     let compared = Compared { owners: is_root(), ..BELOW };
-    assert_eq!(without_sockets(differences(&bench.source(), &target, compared)), [""; 0]);
+    let mut found = without_sockets(differences(&bench.source(), &target, compared));
+    // Of times before 1970 it takes the fraction for positive, and what it makes in a directory inherits the flags it
+    // gave that before.
+    let is_its_own = |line: &String| {
+        line.contains("modified: (-") && !line.contains(", 0) became") || line.starts_with("directory flag")
+    };
+    found.retain(|line| !is_its_own(line));
+    assert_eq!(found, [""; 0]);
 }
 
 /// What this program makes of an archive of GNU tar is what GNU tar itself makes of it.
@@ -182,7 +190,7 @@ fn archives_of_gnu_tar_are_taken_in_as_it_reads_them() {
         &["--format=gnu"],
         &["--format=gnu", "--sparse"],
         &["--format=posix", "--sparse", "--sparse-version=0.0"],
-        &["--format=posix", "--sparse", "--sparse-version=0.1", "--acls"],
+        &["--format=posix", "--sparse", "--sparse-version=0.1"],
         &["--format=posix", "--sparse", "--sparse-version=1.0"],
         &["--format=oldgnu", "--sparse"],
     ];
@@ -295,12 +303,12 @@ fn the_archive_of_what_is_backed_up_adds_no_content() {
     let read = || TarSource::new(File::open(&archive).expect("ours")).below(Path::new("/as/this"));
     let first = bench.backup_from(&read(), Mode::Incremental);
     let summary = &first.summary;
-    assert_eq!((summary.data_chunks, summary.files_new, summary.directories_new), (0, 51, 4));
-    assert!(summary.added_bytes < 20_000, "metadata of 55 entries: {}", summary.added_bytes);
+    assert_eq!((summary.data_chunks, summary.files_new, summary.directories_new), (0, 51, 3));
+    assert!(summary.added_bytes < 20_000, "metadata of 54 entries: {}", summary.added_bytes);
     assert_eq!(published(&first).record().paths, [b"/as/this"]);
     let second = bench.backup_from(&read(), Mode::Incremental);
     let summary = &second.summary;
-    assert_eq!((summary.files_unmodified, summary.directories_unmodified, summary.added_bytes), (51, 4, 0));
+    assert_eq!((summary.files_unmodified, summary.directories_unmodified, summary.added_bytes), (51, 3, 0));
     assert_eq!(second.parent, first.snapshot.map(|snapshot| snapshot.id()));
 }
 
@@ -530,6 +538,21 @@ fn a_directory_is_dumped_as_the_flag_or_the_targets_name_says() {
     cli.run(&["dump", "latest", "/source", "-a", "rar"]).fails(1, &["tar.zst"]);
     cli.run(&["dump", "latest", "/nope", "-t", "x"]).fails(1, &["/nope", "hint:"]);
     assert!(!cli.path("x").exists() && !cli.path("x.partial").exists());
+}
+
+#[test]
+fn a_terminal_gets_no_archive_but_may_get_a_file() {
+    let cli = grown();
+    let run = |arguments: &[&str]| {
+        let terminal = Terminal::new();
+        let child = terminal.start(&cli.command(arguments));
+        terminal.end(child)
+    };
+    let (status, written) = run(&["dump", "latest", "/source"]);
+    assert_eq!(status.code(), Some(1));
+    assert!(written.contains("does not belong on a terminal") && written.contains("--target"), "{written:?}");
+    let (status, written) = run(&["dump", "latest", "/source/a"]);
+    assert_eq!((status.code(), written.as_str()), (Some(0), "one"));
 }
 
 #[test]
