@@ -220,6 +220,11 @@ fn every_command_has_a_page_that_is_read_without_a_warning() {
             assert_eq!(lint.code, 0, "{name}: {}", lint.out);
         }
     }
-    let shown = shell(&cli, "groff").args(["-man", "-Kutf8", "-Tascii", "-P-cbou"]).arg("pages/icecore-tag.1").run().succeeds().out;
+    let shown = shell(&cli, "groff")
+        .args(["-man", "-Kutf8", "-Tascii", "-P-cbou"])
+        .arg("pages/icecore-tag.1")
+        .run()
+        .succeeds()
+        .out;
     assert!(shown.contains("--pin") && shown.contains("icecore-tag"), "{shown}");
 }
