@@ -47,23 +47,31 @@ fn paths_are_dropped_from_all_snapshots_and_the_old_ones_stay_unless_forgotten()
 }
 
 #[test]
-fn what_is_forgotten_is_gone_after_a_prune_if_no_window_keeps_it() {
+fn what_is_forgotten_can_be_brought_back_for_a_week() {
     let (cli, ids) = with_secret();
-    let packs =
-        |cli: &Cli| -> u64 { cli.json(&["list", "packs"]).iter().filter_map(|pack| pack["size"].as_u64()).sum() };
     let run = cli.run(&["rewrite", "--exclude", "secret", "--forget", &ids[0]]).succeeds();
     run.tells("modified 1 snapshot").tells("`icecore undelete` brings the old ones back");
     assert_eq!(cli.snapshots(), 2);
+    cli.run(&["prune", "--max-unused", "0"]).succeeds();
     cli.run(&["undelete"]).succeeds().tells("1 snapshot").tells(&ids[0][..8]);
-    cli.run(&["undelete", &ids[0]]).succeeds();
+    let line = cli.json(&["undelete", &ids[0]]).remove(0);
+    let back = line["new_snapshot_id"].as_str().expect("an id");
+    assert!(cli.run(&["ls", "--recursive", back]).succeeds().out.contains("secret/key"));
+}
+
+#[test]
+fn without_a_window_it_is_gone_after_a_prune() {
+    let (cli, _) = with_secret();
+    let packs =
+        |cli: &Cli| -> u64 { cli.json(&["list", "packs"]).iter().filter_map(|pack| pack["size"].as_u64()).sum() };
     let run = cli.run(&["rewrite", "-e", "secret", "--forget", "--undelete-within", "0"]).succeeds();
-    run.tells("the next `icecore prune` takes what was left out");
+    run.tells("modified 2 snapshots").tells("the next `icecore prune` takes what was left out");
     let before = packs(&cli);
     cli.run(&["prune", "--max-unused", "0"]).succeeds();
-    let raw = &cli.json(&["stats", "--mode", "raw-data"])[0];
-    assert!(raw["total_size"].as_u64() < Some(50_000), "{raw}");
     let after = packs(&cli);
     assert!(after + 45_000 < before, "{before} bytes in packs became {after}");
+    let raw = &cli.json(&["stats", "--mode", "raw-data"])[0];
+    assert!(raw["total_size"].as_u64() < Some(50_000), "{raw}");
     cli.run(&["check", "--read-data"]).succeeds();
 }
 
