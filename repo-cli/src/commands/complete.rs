@@ -43,12 +43,12 @@ enum Shell {
     Bash,
     Zsh,
     Fish,
-    PowerShell,
+    Pwsh,
 }
 
 impl ValueEnum for Shell {
     fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Bash, Self::Zsh, Self::Fish, Self::PowerShell]
+        &[Self::Bash, Self::Zsh, Self::Fish, Self::Pwsh]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
@@ -56,7 +56,7 @@ impl ValueEnum for Shell {
             Self::Bash => "bash",
             Self::Zsh => "zsh",
             Self::Fish => "fish",
-            Self::PowerShell => "powershell",
+            Self::Pwsh => "powershell",
         }))
     }
 }

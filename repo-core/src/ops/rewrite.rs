@@ -293,7 +293,8 @@ impl<'r> Run<'r> {
             return Err(Error::Usage("it is pinned, so it is not replaced".to_owned()));
         }
         let known = self.successors.get(&id).into_iter().flatten();
-        let known = known.cloned().find(|known| shape::is_as_wanted(&known.record, &record, &rewritten.root));
+        let is_it = |known: &&Snapshot| shape::is_as_wanted(&known.record, &record, &rewritten.root);
+        let known = known.into_iter().find(is_it).cloned();
         done.was_there = known.is_some();
         if self.options.dry_run {
             return Ok(done);

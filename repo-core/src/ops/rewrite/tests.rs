@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::ops::ControlFlow;
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -174,7 +175,7 @@ fn what_stays_is_to_the_byte_what_a_backup_without_the_rest_makes() {
         let expected = bench.report(patterns(choice), &BackupOptions::new().host("other")).snapshot.unwrap();
         let before = bench.place.content_reads.load(Ordering::Relaxed);
         let report =
-            bench.repository.rewrite(&[whole.clone()], &RewriteOptions::new().exclude(patterns(choice)), &Silent);
+            bench.repository.rewrite(from_ref(&whole), &RewriteOptions::new().exclude(patterns(choice)), &Silent);
         let report = report.unwrap();
         if expected.record.root.entries == whole.record.root.entries {
             panic!("{choice:?} leaves nothing out");
@@ -214,7 +215,7 @@ fn includes_keep_what_matches_and_the_way_to_it() {
         (&["y.tmp", "only"], &["only", "only/tmp", "only/tmp/y.tmp"]),
     ];
     for (include, expected) in cases {
-        let report = bench.rewrite(&[whole.clone()], &RewriteOptions::new().include(patterns(include)));
+        let report = bench.rewrite(from_ref(&whole), &RewriteOptions::new().include(patterns(include)));
         let new = new_of(&report);
         let expected: Vec<Vec<u8>> = top.iter().cloned().chain(expected.iter().map(|name| bench.path(name))).collect();
         assert_eq!(bench.paths(new), expected, "{include:?}");
@@ -246,7 +247,7 @@ proptest! {
             ends.chain([path.len()]).any(|end| chosen.matches(&path[..end]))
         };
         let expected: Vec<_> = all.into_iter().filter(|path| !is_out(path)).collect();
-        let report = bench.rewrite(&[whole.clone()], &RewriteOptions::new().exclude(chosen.clone()));
+        let report = bench.rewrite(from_ref(&whole), &RewriteOptions::new().exclude(chosen.clone()));
         let left = match report.rewritten.first() {
             Some(rewritten) => bench.paths(rewritten.replacement.as_ref().unwrap()),
             None if report.emptied.is_empty() => bench.paths(&whole),
@@ -272,7 +273,7 @@ fn what_needs_no_change_is_left_and_a_second_run_makes_nothing_more() {
     assert!(again.rewritten[0].was_there, "{again:?}");
     assert_eq!((again.rewritten.len(), bench.shown()), (1, shown));
     // And it is completed by one that forgets.
-    let report = bench.rewrite(&[first.clone()], &options.clone().forget());
+    let report = bench.rewrite(from_ref(&first), &options.clone().forget());
     assert!(report.rewritten[0].was_there && report.rewritten[0].forgotten);
     assert_eq!(bench.shown().len(), 2);
     let gone = bench.repository.rewrite(&[first], &options.forget(), &Silent).unwrap();
@@ -287,7 +288,7 @@ fn a_dry_run_says_the_same_and_writes_nothing() {
     let objects = || bench.repository.objects(Prefix::All).unwrap();
     let before = objects();
     let options = RewriteOptions::new().exclude(patterns(&["*.tmp"])).host("there").forget();
-    let dry = bench.rewrite(&[whole.clone()], &options.clone().dry_run());
+    let dry = bench.rewrite(from_ref(&whole), &options.clone().dry_run());
     assert_eq!(objects(), before);
     let done = bench.rewrite(&[whole], &options);
     let counts = |report: &RewriteReport| {
@@ -303,7 +304,7 @@ fn what_was_forgotten_comes_back_within_its_window_and_no_later() {
     let bench = Bench::filled();
     let whole = bench.backup();
     let options = RewriteOptions::new().exclude(patterns(&["large"])).forget();
-    let report = bench.rewrite(&[whole.clone()], &options);
+    let report = bench.rewrite(from_ref(&whole), &options);
     assert!(report.rewritten[0].forgotten);
     assert_eq!(bench.shown(), [new_of(&report).clone()]);
     bench.repository.prune(&PruneOptions::new(), &Silent).unwrap();
@@ -313,7 +314,7 @@ fn what_was_forgotten_comes_back_within_its_window_and_no_later() {
     let back = bench.repository.undelete(&whole.id().short(), &Silent).unwrap();
     assert_eq!(bench.content(&back, "large"), noise(2, 700_000));
     assert!(bench.repository.forgotten().unwrap().is_empty(), "it lives on under another id");
-    let report = bench.rewrite(&[back.clone()], &options.window_ms(0));
+    let report = bench.rewrite(from_ref(&back), &options.window_ms(0));
     assert!(report.rewritten[0].forgotten);
     bench.repository.prune(&PruneOptions::new(), &Silent).unwrap();
     assert!(matches!(bench.repository.undelete(&back.id().short(), &Silent), Err(Error::NoSnapshot { .. })));
@@ -327,7 +328,7 @@ fn what_was_forgotten_comes_back_within_its_window_and_no_later() {
 fn a_new_host_and_time_change_nothing_else_and_backups_go_on_from_there() {
     let bench = Bench::filled();
     let whole = bench.backup();
-    let report = bench.rewrite(&[whole.clone()], &RewriteOptions::new().host("there").time_ns(1_000).forget());
+    let report = bench.rewrite(from_ref(&whole), &RewriteOptions::new().host("there").time_ns(1_000).forget());
     let new = new_of(&report);
     assert_eq!((new.record.host.as_str(), new.record.root), ("there", whole.record.root));
     let length_ns = whole.record.end_ns - whole.record.start_ns;
@@ -339,7 +340,7 @@ fn a_new_host_and_time_change_nothing_else_and_backups_go_on_from_there() {
     let elsewhere = bench.report(Patterns::new(), &BackupOptions::new().host("here"));
     assert_eq!(elsewhere.parent, None, "its own were forgotten");
     let named = bench.report(Patterns::new(), &BackupOptions::new().host("here").series("mine")).snapshot.unwrap();
-    let report = bench.rewrite(&[named.clone()], &RewriteOptions::new().host("there"));
+    let report = bench.rewrite(from_ref(&named), &RewriteOptions::new().host("there"));
     assert_eq!(new_of(&report).record.series, named.record.series, "a series with a name stays what it is");
 }
 
@@ -366,11 +367,11 @@ fn pinned_snapshots_are_rewritten_beside_and_never_replaced() {
     let whole = bench.backup();
     let pinned = bench.repository.tag(&[whole], &TagOptions::new().pin(true), &Silent).unwrap().changed.remove(0).1;
     let options = RewriteOptions::new().exclude(patterns(&["large"]));
-    let refused = bench.repository.rewrite(&[pinned.clone()], &options.clone().forget(), &Silent).unwrap();
+    let refused = bench.repository.rewrite(from_ref(&pinned), &options.clone().forget(), &Silent).unwrap();
     assert!(refused.rewritten.is_empty());
     assert!(refused.failed[0].1.to_string().contains("pinned"), "{:?}", refused.failed);
-    assert_eq!(bench.shown(), [pinned.clone()]);
-    let beside = bench.rewrite(&[pinned.clone()], &options);
+    assert_eq!(bench.shown(), from_ref(&pinned));
+    let beside = bench.rewrite(from_ref(&pinned), &options);
     assert!(new_of(&beside).is_pinned(), "so is what comes of it");
     assert!(bench.shown().contains(&pinned));
 }
@@ -380,10 +381,10 @@ fn nothing_left_is_said_and_changes_nothing() {
     let bench = Bench::filled();
     let whole = bench.backup();
     for everything in ["/", "*"] {
-        let report = bench.rewrite(&[whole.clone()], &RewriteOptions::new().exclude(patterns(&[everything])).forget());
+        let report = bench.rewrite(from_ref(&whole), &RewriteOptions::new().exclude(patterns(&[everything])).forget());
         assert_eq!((report.emptied.as_slice(), report.rewritten.len()), (&[whole.id()][..], 0));
     }
-    let report = bench.rewrite(&[whole.clone()], &RewriteOptions::new().include(patterns(&["nowhere"])));
+    let report = bench.rewrite(from_ref(&whole), &RewriteOptions::new().include(patterns(&["nowhere"])));
     assert_eq!(report.emptied, [whole.id()]);
     assert_eq!(bench.shown(), [whole]);
 }
@@ -394,7 +395,7 @@ fn counts_are_made_anew_on_request() {
     let whole = bench.backup();
     let mut options = RewriteOptions::new();
     options.recount = true;
-    assert!(bench.rewrite(&[whole.clone()], &options).rewritten.is_empty(), "they are right");
+    assert!(bench.rewrite(from_ref(&whole), &options).rewritten.is_empty(), "they are right");
     let mut wrong = whole.record.clone();
     (wrong.summary.processed_files, wrong.summary.processed_bytes) = (3, 5);
     let mut published = Vec::new();
@@ -417,7 +418,7 @@ fn one_that_somebody_forgot_meanwhile_is_not_brought_back() {
     let plan = bench.repository.plan_forget(&by_id.policy(Policy::new()), &Silent).unwrap();
     bench.repository.forget(&plan, &Silent).unwrap();
     let options = RewriteOptions::new().exclude(patterns(&["large"]));
-    let report = bench.repository.rewrite(&[whole.clone()], &options, &Silent).unwrap();
+    let report = bench.repository.rewrite(from_ref(&whole), &options, &Silent).unwrap();
     assert!(matches!(report.failed.as_slice(), [(id, Error::NoSnapshot { .. })] if *id == whole.id()), "{report:?}");
     assert!(bench.shown().is_empty());
     assert!(bench.repository.objects(Prefix::Sessions).unwrap().is_empty());
