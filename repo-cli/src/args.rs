@@ -188,6 +188,8 @@ pub enum Command {
     Diff(commands::diff::Diff),
     Find(Box<commands::find::Find>),
     Restore(Box<commands::restore::Restore>),
+    #[cfg(target_os = "linux")]
+    Mount(Box<commands::mount::Mount>),
     Prune(commands::prune::Prune),
     Check(commands::check::Check),
     Copy(Box<commands::copy::Copy>),

@@ -13,6 +13,8 @@ pub mod key;
 pub mod list;
 pub mod ls;
 pub mod mirror;
+#[cfg(target_os = "linux")]
+pub mod mount;
 pub mod prune;
 pub mod repair;
 pub mod restore;
@@ -55,6 +57,8 @@ pub fn run(command: Command, context: &Context) -> Outcome {
         Command::Cat(command) => command.run(context),
         Command::List(command) => command.run(context),
         Command::Dump(command) => command.run(context),
+        #[cfg(target_os = "linux")]
+        Command::Mount(command) => command.run(context),
         Command::Key(command) => command.run(context),
         Command::Version(command) => command.run(context),
     }
@@ -84,5 +88,7 @@ fn maintenance(command: &Command) -> Option<&'static str> {
         | Command::List(_)
         | Command::Dump(_)
         | Command::Version(_) => None,
+        #[cfg(target_os = "linux")]
+        Command::Mount(_) => None,
     }
 }

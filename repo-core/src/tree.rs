@@ -12,7 +12,7 @@ mod tests;
 
 pub use compare::{Met, Pair, Pairs, chunks};
 pub use list::{ContentBuilder, Extents, extents};
-pub use read::{Nodes, find, nodes};
+pub use read::{Nodes, Page, find, nodes, page};
 pub use references::{Visitor, references};
 pub use write::TreeBuilder;
 
