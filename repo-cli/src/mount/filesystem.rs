@@ -39,6 +39,9 @@ const SEEK_HOLE: i32 = 4;
 /// ioctl_iflags(2), on machines of 64 and of 32 bits.
 const FS_IOC_GETFLAGS: [u32; 2] = [0x8008_6601, 0x8004_6601];
 
+/// Names and values.
+type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// All snapshots, as the kernel asks for them.
 #[derive(Debug)]
 pub struct Snapshots {
@@ -197,7 +200,7 @@ impl Snapshots {
         }
     }
 
-    fn xattrs(&self, number: INodeNo) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+    fn xattrs(&self, number: INodeNo) -> Result<Xattrs, Errno> {
         let item = self.item(number)?;
         self.browser.xattrs(&item).map_err(|error| self.failed_at(&item, &error))
     }
