@@ -189,6 +189,8 @@ pub enum Command {
     Find(Box<commands::find::Find>),
     Stats(commands::stats::Stats),
     Restore(Box<commands::restore::Restore>),
+    #[cfg(target_os = "linux")]
+    Mount(Box<commands::mount::Mount>),
     Prune(commands::prune::Prune),
     Check(commands::check::Check),
     Copy(Box<commands::copy::Copy>),

@@ -16,6 +16,8 @@ pub mod key;
 pub mod list;
 pub mod ls;
 pub mod mirror;
+#[cfg(target_os = "linux")]
+pub mod mount;
 pub mod prune;
 pub mod recover;
 pub mod repair;
@@ -65,6 +67,8 @@ pub fn run(command: Command, context: &Context) -> Outcome {
         Command::Cat(command) => command.run(context),
         Command::List(command) => command.run(context),
         Command::Dump(command) => command.run(context),
+        #[cfg(target_os = "linux")]
+        Command::Mount(command) => command.run(context),
         Command::Key(command) => command.run(context),
         Command::Unlock(command) => command.run(context),
         Command::Cache(command) => command.run(context),
@@ -105,5 +109,7 @@ fn maintenance(command: &Command) -> Option<&'static str> {
         | Command::Generate(_)
         | Command::Complete(_)
         | Command::Version(_) => None,
+        #[cfg(target_os = "linux")]
+        Command::Mount(_) => None,
     }
 }

@@ -122,6 +122,18 @@ pub fn while_answering<T>(answer: impl Fn() + Send + Sync, verb: impl FnOnce() -
     })
 }
 
+/// The same for the end of the terminal's connection too: for what may not be left behind. Who was told to ignore that, as
+/// by `nohup`, goes on.
+pub fn end_flag() -> io::Result<Arc<AtomicBool>> {
+    let stop = stop_flag()?;
+    if !system::ignores_signal(SIGHUP) {
+        flag::register_conditional_shutdown(SIGHUP, 130, Arc::clone(&stop))?;
+        flag::register(SIGHUP, Arc::clone(&stop))?;
+        HANGS_UP.store(false, SeqCst);
+    }
+    Ok(stop)
+}
+
 /// Hears nothing of a verb, and stops it at Ctrl-C and TERM.
 #[derive(Debug)]
 pub struct Stop(Arc<AtomicBool>);

@@ -11,6 +11,8 @@ mod grouping;
 mod interrupt;
 mod json;
 mod memory;
+#[cfg(target_os = "linux")]
+mod mount;
 mod names;
 mod numbers;
 mod others;

@@ -48,6 +48,8 @@
 //!   [`describe_pack`](Repository::describe_pack) and [`describe_index`](Repository::describe_index) for those who look
 //!   closer, and key slots from [`add_key`](Repository::add_key) to
 //!   [`recovery_kit`](Repository::recovery_kit).
+//! - [`Browser`], of [`browse`](Repository::browse): all snapshots as one tree of directories, to be walked, listed and read
+//!   piece by piece, as a mount or a server needs it.
 //! - [`Backend`]: where objects lie. [`Local`] is a directory, [`Memory`] is gone with the process, [`Limited`] slows
 //!   another down, [`AppendOnly`] only adds; six promises make one of your own.
 //! - [`Source`]: what is backed up. [`LocalTree`] is paths of this machine, [`ReaderSource`] a stream, [`TarSource`] an
@@ -141,6 +143,7 @@ pub use id::{
     SeriesId, SlotId, SnapshotId,
 };
 pub use ops::backup::{Alike, BackupOptions, BackupReport, Mode};
+pub use ops::browse::{BrowseOptions, Browser, Item, ItemKind, ItemList, PathTemplate};
 pub use ops::check::{CheckLevel, CheckOptions, CheckReport, Damage, Damaged, Loss, Subset, Touched, VerifiedPacks};
 pub use ops::copy::{CopyOptions, CopyReport, CopyTarget, DamagedSource, PresentCopy};
 pub use ops::diff::{Change, DiffCounts, DiffReport, Difference};
@@ -184,6 +187,8 @@ pub use walk::{
 
 /// What a program in front of this library needs of the machine it runs on.
 pub mod system {
+    #[cfg(target_os = "linux")]
+    pub use crate::platform::frontend::unmount;
     pub use crate::platform::frontend::{
         TerminalModes, create_private_directories, create_private_file, ignores_signal, path_from_bytes,
     };

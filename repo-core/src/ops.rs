@@ -2,6 +2,7 @@
 //! What several of them need of a snapshot's tree is in `lookup`.
 
 pub mod backup;
+pub mod browse;
 pub mod check;
 pub mod copy;
 pub mod diff;

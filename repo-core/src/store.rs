@@ -129,6 +129,14 @@ impl Store {
         }
     }
 
+    /// Opens the frame of a chunk, so that a [`get`](Self::get) soon after finds it open. Nothing is proven, and what
+    /// fails will fail again, and be told, when the chunk is asked for.
+    pub fn warm(&self, kind: ChunkKind, id: &ChunkId) {
+        if let Some(place) = self.view().places(kind, id).first() {
+            self.frames.get((place.pack, place.frame.ordinal), || self.open_frame(place)).ok();
+        }
+    }
+
     fn get_once(&self, kind: ChunkKind, id: &ChunkId) -> Result<Bytes> {
         let view = self.view();
         let mut problem = "it is in no index and no pack".to_owned();

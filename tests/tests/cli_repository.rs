@@ -140,6 +140,7 @@ fn every_commands_help_has_an_example_and_the_exit_codes() {
         "snapshots",
         "ls",
         "restore",
+        "mount",
         "check",
         "cat",
         "list",

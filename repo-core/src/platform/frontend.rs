@@ -1,5 +1,5 @@
-//! What a program in front of this library needs of the operating system: paths from raw bytes, private files, and how the
-//! terminal is set. The library itself uses none of it.
+//! What a program in front of this library needs of the operating system: paths from raw bytes, private files, how the
+//! terminal is set, and mounts taken away. The library itself uses none of it.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -58,6 +58,20 @@ fn is_in_mask(status: &str, signal: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
     (1..=64).contains(&signal) && mask >> (signal - 1) & 1 == 1
+}
+
+/// Takes away the file system that is mounted there; with `at_once` also one in use, which ends when nobody uses it any
+/// more. A symlink is not followed.
+///
+/// # Errors
+/// [`io::ErrorKind::PermissionDenied`] for whoever is not root, who has to ask `fusermount3`;
+/// [`io::ErrorKind::ResourceBusy`]; [`io::ErrorKind::InvalidInput`] if nothing is mounted there.
+#[cfg(target_os = "linux")]
+pub fn unmount(path: &Path, at_once: bool) -> io::Result<()> {
+    use rustix::mount::UnmountFlags;
+
+    let flags = if at_once { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+    Ok(rustix::mount::unmount(path, flags | UnmountFlags::NOFOLLOW)?)
 }
 
 #[cfg(test)]

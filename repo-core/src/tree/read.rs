@@ -181,6 +181,50 @@ pub fn subtree(store: &Store, root: &ChunkId) -> Result<Subtree> {
     Ok(Subtree { root: *root, entries, bytes })
 }
 
+/// One leaf of a directory's tree, and which names it answers for.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// No name before this one is in it; empty: there is none before it.
+    pub from: Vec<u8>,
+    /// What there is of the names from `from` to `next`; ascending.
+    pub nodes: Vec<Node>,
+    /// Where the next page begins; `None`: it is the last.
+    pub next: Option<Vec<u8>>,
+}
+
+/// The page of a directory that answers for `name`, by O(depth) reads. Who goes on with `next` meets every entry once,
+/// and comes to an end also in a tree that somebody forged: `next` is always after `name`, and a page holds nothing
+/// outside its bounds, so no leaf can stand in two places.
+pub fn page(store: &Store, directory: Option<&Subtree>, name: &[u8]) -> Result<Page> {
+    let Some(mut at) = directory.map(|subtree| subtree.root) else { return Ok(Page::default()) };
+    let (mut level, mut from, mut next) = (None, Vec::new(), None);
+    loop {
+        match load(store, &at, level)? {
+            TreeNode::Leaf(nodes) => {
+                let inside = |node: &Node| node.name >= from && next.as_ref().is_none_or(|next| node.name < *next);
+                if !nodes.iter().all(inside) {
+                    return Err(malformed("a directory whose names do not ascend"));
+                }
+                return Ok(Page { from, nodes, next });
+            }
+            TreeNode::Branch { level: number, mut children } => {
+                // What comes before the first name would stand with the first child.
+                let after = children.partition_point(|child| child.first_name.as_slice() <= name).max(1);
+                if let Some(sibling) = children.get_mut(after) {
+                    // A child may not reach further than its parent.
+                    let sibling = std::mem::take(&mut sibling.first_name);
+                    next = Some(next.map_or(sibling.clone(), |next: Vec<u8>| next.min(sibling)));
+                }
+                let child = children.swap_remove(after - 1);
+                if after > 1 {
+                    from = from.max(child.first_name);
+                }
+                (at, level) = (child.subtree.root, Some(number - 1));
+            }
+        }
+    }
+}
+
 /// One node; `level` is what its parent says it must be, so that a loop of nodes ends.
 pub(super) fn load(store: &Store, id: &ChunkId, level: Option<u8>) -> Result<TreeNode> {
     load_sized(store, id, level).map(|(node, _)| node)

@@ -259,3 +259,53 @@ fn a_leaf_is_filled_to_its_last_byte() {
     assert_eq!(nodes_of([length; 4]), 1, "all in one leaf");
     assert_eq!(nodes_of([length, length, length, length + 1]), 3, "one byte more: two leaves and a branch");
 }
+
+#[test]
+fn pages_in_a_row_hold_every_entry_once_and_each_answers_for_its_names() {
+    let nodes: Vec<Node> = (0..20_000).map(|number| node(format!("{number:05}"), number)).collect();
+    stored(
+        |sink| build(&nodes, sink).unwrap(),
+        |store, subtree| {
+            let (mut read, mut pages, mut from) = (Vec::new(), 0, Some(Vec::new()));
+            while let Some(name) = from {
+                let page = page(store, Some(&subtree), &name).unwrap();
+                assert_eq!(page.from, name, "it begins where the one before it ended");
+                read.extend(page.nodes);
+                (pages, from) = (pages + 1, page.next);
+            }
+            assert!(pages > 5 && read == nodes, "{pages} pages of {} entries", read.len());
+            for name in ["", "0", "00000a", "12345", "19999", "zz"] {
+                let page = page(store, Some(&subtree), name.as_bytes()).unwrap();
+                assert!(page.from.as_slice() <= name.as_bytes());
+                assert!(page.next.is_none_or(|next| next.as_slice() > name.as_bytes()), "{name}");
+                let inside: Vec<_> = page.nodes.iter().filter(|node| node.name == name.as_bytes()).collect();
+                let there = nodes.iter().filter(|node| node.name == name.as_bytes());
+                assert!(inside.into_iter().eq(there), "{name}");
+            }
+            assert!(page(store, None, b"a").unwrap().nodes.is_empty());
+        },
+    );
+}
+
+/// One leaf in the place of many would let a directory unfold without end.
+#[test]
+fn a_leaf_that_stands_in_two_places_is_no_page_of_either() {
+    use crate::format::tree::{Child, encode_branch, encode_leaf};
+    stored(
+        |sink| {
+            let mut record = Vec::new();
+            encode_node(&node("b".into(), 1), &mut record);
+            let leaf = sink.put(ChunkKind::Tree, encode_leaf([record.as_slice()].into_iter())).unwrap();
+            let subtree = Subtree { root: leaf, entries: 1, bytes: 1 };
+            let child = |name: &str| Child { subtree, first_name: name.into() };
+            let root = sink.put(ChunkKind::Tree, encode_branch(1, &[child("b"), child("c"), child("d")])).unwrap();
+            Subtree { root, entries: 3, bytes: 3 }
+        },
+        |store, subtree| {
+            assert_eq!(page(store, Some(&subtree), b"a").unwrap().next, Some(b"c".to_vec()));
+            for name in [b"c", b"d"] {
+                assert!(page(store, Some(&subtree), name).is_err());
+            }
+        },
+    );
+}
