@@ -245,7 +245,7 @@ pub fn tar(data: &[u8]) -> bool {
         let mut archive = TarReader::new(bytes);
         let mut buffer = [0; 1000];
         loop {
-            let Ok(member) = archive.next() else { return false };
+            let Ok(member) = archive.next_member() else { return false };
             let Some(member) = member else { return true };
             let told: u64 = member.regions.iter().map(|region| region.end - region.start).sum();
             assert!(member.regions.is_sorted_by(|a, b| a.end < b.start), "regions are apart");

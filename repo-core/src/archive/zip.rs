@@ -285,7 +285,7 @@ fn dos_date(time: Timestamp) -> u32 {
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = civil(days);
     let date = (year - 1980) << 9 | month << 5 | day;
-    let time = second / 3600 << 11 | second / 60 % 60 << 5 | second % 60 / 2;
+    let time = ((second / 3600) << 11) | ((second / 60 % 60) << 5) | (second % 60 / 2);
     (date << 16 | time) as u32
 }
 
@@ -316,7 +316,7 @@ mod tests {
     fn dates_of_dos_are_those_of_the_calendar() {
         let at = |seconds| dos_date(Timestamp { seconds, nanoseconds: 0 });
         let date = |year: u32, month: u32, day: u32, hour: u32, minute: u32, second: u32| {
-            ((year - 1980) << 9 | month << 5 | day) << 16 | hour << 11 | minute << 5 | second / 2
+            (((year - 1980) << 9 | month << 5 | day) << 16) | (hour << 11) | (minute << 5) | (second / 2)
         };
         assert_eq!(at(0), date(1980, 1, 1, 0, 0, 0));
         assert_eq!(at(951_782_399), date(2000, 2, 28, 23, 59, 58));

@@ -167,7 +167,7 @@ struct First {
 /// An archive being written.
 enum Archive<'a> {
     Tar(TarWriter<Compressor<&'a mut dyn Write>>),
-    Zip(ZipWriter<&'a mut dyn Write>),
+    Zip(Box<ZipWriter<&'a mut dyn Write>>),
 }
 
 impl<'a> Archive<'a> {
@@ -175,7 +175,7 @@ impl<'a> Archive<'a> {
         Ok(match format {
             ArchiveFormat::Tar => Self::Tar(TarWriter::new(Compressor::Plain(out))),
             ArchiveFormat::TarZstd => Self::Tar(TarWriter::new(Compressor::zstd(out)?)),
-            ArchiveFormat::Zip => Self::Zip(ZipWriter::new(out)),
+            ArchiveFormat::Zip => Self::Zip(Box::new(ZipWriter::new(out))),
         })
     }
 

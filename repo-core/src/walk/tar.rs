@@ -137,7 +137,7 @@ impl EntryStream for Stream {
     fn next(&mut self) -> io::Result<Option<StreamedEntry>> {
         loop {
             let reader = self.reader()?;
-            let member = reader.next();
+            let member = reader.next_member();
             let notes = reader.take_notes();
             self.notes.lock().unwrap_or_else(PoisonError::into_inner).extend(notes);
             let Some(member) = member? else { return Ok(None) };

@@ -98,7 +98,7 @@ impl<R: Read> TarReader<R> {
 
     /// The next member; what was not read of the last one is passed over. `None` at the archive's end, after which the
     /// input was read to its own end, so that its checksum or its producer's failure does not go unnoticed.
-    pub fn next(&mut self) -> io::Result<Option<Member>> {
+    pub fn next_member(&mut self) -> io::Result<Option<Member>> {
         let begin = self.position;
         self.advance().map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => malformed(format!("{error} (in the archive after byte {begin})")),

@@ -44,7 +44,7 @@ fn archive(entries: &[(Entry<'_>, &[u8])]) -> Vec<u8> {
 fn read(bytes: &[u8]) -> io::Result<Vec<(Member, Vec<u8>)>> {
     let mut tar = TarReader::new(bytes);
     let mut members = Vec::new();
-    while let Some(member) = tar.next()? {
+    while let Some(member) = tar.next_member()? {
         let mut data = Vec::new();
         let mut buffer = [0; 100];
         loop {
@@ -300,7 +300,7 @@ fn what_follows_the_end_is_told() {
     let one = archive(&[(file(b"a", &metadata), b"x")]);
     let both = [one.clone(), one].concat();
     let mut tar = TarReader::new(&both[..]);
-    while tar.next().unwrap().is_some() {}
+    while tar.next_member().unwrap().is_some() {}
     assert!(tar.take_notes()[0].contains("follows the end"));
 }
 

@@ -49,6 +49,9 @@ pub struct Record {
     pub value: Vec<u8>,
 }
 
+/// The next record of each run, with the run's number; the least first.
+type Heads = BinaryHeap<Reverse<(Record, usize)>>;
+
 impl Spool {
     /// An empty one. Without a directory everything stays in memory.
     pub fn new(directory: Option<PathBuf>) -> Self {
@@ -95,7 +98,7 @@ impl Spool {
     }
 
     /// Readers of all runs, and the first record of each.
-    fn begin(&mut self) -> io::Result<(BinaryHeap<Reverse<(Record, usize)>>, Vec<RunReader>)> {
+    fn begin(&mut self) -> io::Result<(Heads, Vec<RunReader>)> {
         if !self.spans.is_empty() {
             self.write_run()?;
         }
@@ -165,7 +168,7 @@ pub struct Sorted<'s> {
     /// Of those in memory.
     next: usize,
     /// The next record of each run.
-    heap: BinaryHeap<Reverse<(Record, usize)>>,
+    heap: Heads,
     readers: Vec<RunReader>,
 }
 
