@@ -185,7 +185,9 @@ fn what_stays_is_to_the_byte_what_a_backup_without_the_rest_makes() {
             continue;
         };
         let new = rewritten.replacement.as_ref().unwrap();
-        assert_eq!(new.record.root, expected.record.root, "{choice:?}");
+        // Of the source itself: directories above it change with whatever else is made beside it.
+        let content = |snapshot: &Snapshot| bench.repository.node(snapshot, &bench.path("")).unwrap().content;
+        assert_eq!(content(new), content(&expected), "{choice:?}");
         assert_eq!(bench.place.content_reads.load(Ordering::Relaxed), before, "contents are not read");
         let (old, now) = (&whole.record, &new.record);
         assert_eq!(rewritten.removed_entries, old.root.entries - now.root.entries);
