@@ -219,7 +219,7 @@ fn each_pattern_leaves_out_what_it_should() {
         let found = verdict(|file| {
             let path = format!("/some/where/{file}");
             let ends = path.char_indices().skip(1).filter(|(_, letter)| *letter == '/').map(|(end, _)| end);
-            ends.chain([path.len()]).any(|end| patterns.matches(path[..end].as_bytes()))
+            ends.chain([path.len()]).any(|end| patterns.matches(&path.as_bytes()[..end]))
         });
         if found != *expected {
             wrong.push(format!("{texts:?}\n  is     {found}\n  should {expected}"));

@@ -14,8 +14,8 @@ use super::explore::{Found, Random, Replay, Report};
 use super::run::{End, Faults, Role, Scenario, Stage, Start};
 use super::scenes::{
     self, Window, backup, compactor, copier, forget_host, forgetter, index_repairer, is_reclaimed, is_whole,
-    long_sleep, owner_prune, pack_repairer, plain, prune, prune_twice, reader, recoverer, rewriter, stale_backup, thorough,
-    undelete, zombie,
+    long_sleep, owner_prune, pack_repairer, plain, prune, prune_twice, reader, recoverer, rewriter, stale_backup,
+    thorough, undelete, zombie,
 };
 use super::store::Request;
 
