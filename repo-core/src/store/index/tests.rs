@@ -1,6 +1,9 @@
 //! What index objects may say against one another and against packs' own tables, and what counts then.
 
 use super::*;
+use crate::error::Corruption;
+use crate::format::index::IndexBlock;
+use crate::format::pack::FrameRecord;
 use crate::store::testing::{Place, Stored, renamed};
 
 /// In no pack at all.
