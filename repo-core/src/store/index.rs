@@ -5,11 +5,14 @@
 //! upload and never a chunk. Where index objects contradict one another, or say more of a pack than it holds, its own table
 //! is asked, and nothing else counts. A lie that nothing contradicts is found by whoever reads the chunk.
 
+mod again;
 mod load;
+mod said;
 mod survey;
 #[cfg(test)]
 mod tests;
 
+pub use again::{StoredFrame, is_merged_away};
 pub use load::{pack_row, read_footer};
 pub use survey::ByPack;
 
@@ -25,7 +28,10 @@ use crate::format::pack::Footer;
 use crate::id::{ChunkId, ChunkKind, IndexId, PackId, PackKind};
 use crate::seal::FramePlace;
 
+use again::Contents;
+
 /// One place of a chunk, in the numbers of its index.
+#[cfg(any(test, feature = "internals"))]
 #[derive(Debug, Clone, Copy)]
 pub struct StoredChunk<'i> {
     pub kind: ChunkKind,
@@ -41,6 +47,32 @@ pub struct StoredChunk<'i> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChunkSet {
     bits: Vec<u64>,
+}
+
+impl ChunkSet {
+    /// Of numbers below this, none.
+    pub fn with_room_for(count: usize) -> Self {
+        Self { bits: vec![0; count.div_ceil(64)] }
+    }
+
+    /// `false` if it was there.
+    pub fn insert(&mut self, number: u32) -> bool {
+        let (word, bit) = (number as usize / 64, 1 << (number % 64));
+        let is_new = self.bits[word] & bit == 0;
+        self.bits[word] |= bit;
+        is_new
+    }
+
+    /// What it takes.
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        self.bits.capacity() * size_of::<u64>()
+    }
+
+    /// Whether it is there.
+    pub fn contains(&self, number: u32) -> bool {
+        self.bits[number as usize / 64] & 1 << (number % 64) != 0
+    }
 }
 
 /// Where a chunk lies.
@@ -72,6 +104,8 @@ pub struct Index {
     condemned: Condemned,
     /// What packs are recorded to hold no longer; an empty set: nothing of theirs. It counts as not stored.
     damaged: HashMap<PackId, HashSet<ChunkId>>,
+    /// Whether what lies in data packs is in `entries`, or where else.
+    contents: Contents,
 }
 
 /// What loading found besides chunks.
@@ -148,6 +182,15 @@ impl Index {
     /// Whether everything that has a place may be relied on.
     pub fn is_reliable(&self) -> bool {
         self.distrusted().is_empty() && self.damaged.is_empty() && self.condemned == Condemned::Nothing
+    }
+
+    /// The packs that are recorded to hold nothing any more, and of which nobody knows all that they held.
+    pub fn written_off_unknown(&self) -> impl Iterator<Item = PackId> {
+        let known: HashSet<PackId> = self.packs.iter().map(|row| row.id).collect();
+        let is_known = move |pack: &PackId| known.contains(pack) && !self.report.half_known.contains(pack);
+        self.damaged_packs().copied().filter(move |pack| {
+            self.is_written_off(pack) && self.report.listed_packs.contains_key(pack) && !is_known(pack)
+        })
     }
 
     /// Whether a pack is recorded to hold nothing any more.
@@ -234,7 +277,8 @@ impl Index {
         &self.packs
     }
 
-    /// The frames of those packs, each with its pack's number.
+    /// The frames of those packs that are in memory, each with its pack's number: for tests.
+    #[cfg(any(test, feature = "internals"))]
     pub fn frames(&self) -> &[(u32, FramePlace)] {
         &self.frames
     }
@@ -247,7 +291,15 @@ impl Index {
         }
     }
 
-    /// Every place of every chunk.
+    /// Every chunk that is in memory, with each pack that holds it.
+    pub fn each_holder(&self, mut each: impl FnMut(ChunkKind, &ChunkId, &PackId)) {
+        for Row { id, frame, kind, .. } in &self.entries {
+            each(*kind, id, &self.packs[self.frames[*frame as usize].0 as usize].id);
+        }
+    }
+
+    /// Every place of every chunk that is in memory: for tests.
+    #[cfg(any(test, feature = "internals"))]
     pub fn each_row(&self, mut each: impl FnMut(StoredChunk<'_>)) {
         for entry in &self.entries {
             let Row { id, frame, offset, length, kind } = entry;
@@ -261,30 +313,19 @@ impl Index {
         more.is_some_and(|more| !more.is_empty())
     }
 
-    /// The numbers of the frames that hold a chunk.
-    pub fn frames_of(&self, kind: ChunkKind, id: &ChunkId) -> Vec<u32> {
-        let Some(first) = self.number(kind, id) else { return Vec::new() };
-        let more = self.duplicates.get(&first).map_or(&[][..], Vec::as_slice);
-        std::iter::once(&first).chain(more).map(|position| self.entries[*position as usize].frame).collect()
-    }
-
     /// A set of stored chunks without any, one bit for each.
     pub fn empty_set(&self) -> ChunkSet {
-        ChunkSet { bits: vec![0; self.entries.len().div_ceil(64)] }
+        ChunkSet::with_room_for(self.entries.len())
     }
 
     /// Adds a chunk to a set of this index's; whether it was not in it, and `None` if it is stored nowhere.
     pub fn insert_into(&self, set: &mut ChunkSet, kind: ChunkKind, id: &ChunkId) -> Option<bool> {
-        let position = self.number(kind, id)? as usize;
-        let (word, bit) = (position / 64, 1 << (position % 64));
-        let is_new = set.bits[word] & bit == 0;
-        set.bits[word] |= bit;
-        Some(is_new)
+        self.number(kind, id).map(|number| set.insert(number))
     }
 
     /// Whether a chunk is in a set of this index's.
     pub fn is_in(&self, set: &ChunkSet, kind: ChunkKind, id: &ChunkId) -> bool {
-        self.number(kind, id).is_some_and(|position| set.bits[position as usize / 64] & 1 << (position % 64) != 0)
+        self.number(kind, id).is_some_and(|number| set.contains(number))
     }
 
     /// Chunks with a place.

@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 
+use super::again::{Contents, Counting};
 use super::{Index, Row, hash, same};
 use crate::backend::{Backend, Listed, Prefix, Span};
 use crate::crypto::Keys;
@@ -13,8 +14,8 @@ use crate::format::gc::Damaged;
 use crate::format::header::{HEADER_LENGTH, ObjectType};
 use crate::format::index::{ChunkRow, FrameRow, IndexBlock, PackRow};
 use crate::format::keyring::Purpose;
-use crate::format::pack::{Footer, FrameRecord, TRAILER_LENGTH};
-use crate::id::{IndexId, ObjectName, PackId, PackKind};
+use crate::format::pack::{ChunkRecord, Footer, FrameRecord, TRAILER_LENGTH};
+use crate::id::{ChunkKind, IndexId, ObjectName, PackId, PackKind};
 use crate::mutants::mutant;
 use crate::seal::{self, FramePlace, PackKeys};
 use crate::store::gc;
@@ -23,8 +24,13 @@ impl Index {
     /// Asks which packs are condemned or damaged; then lists the index objects and the packs, reads every index object, then
     /// the tables of packs that are not fully indexed. A writer is registered before it loads what it will rely on.
     pub fn load(backend: &dyn Backend, keys: &Keys) -> Result<Self> {
+        Self::default().read(backend, keys, Loading::default())
+    }
+
+    /// Loads into an index that has nothing yet.
+    pub(super) fn read(self, backend: &dyn Backend, keys: &Keys, mut loading: Loading) -> Result<Self> {
         // First: a pack that is condemned after this was listed cannot be deleted before its cycle has seen this writer.
-        let mut index = Self::default();
+        let mut index = self;
         if !mutant!("marks are read after the index") {
             index.read_condemned(backend, keys)?;
         }
@@ -42,12 +48,12 @@ impl Index {
         // After the index objects: a pack is durable before one speaks of it, so none that another client writes right now
         // looks as if it were gone.
         index.list_packs(backend)?;
-        let mut loading = Loading::default();
         index.report.index_objects = names.iter().copied().collect();
         for id in names {
             index.read_object(backend, keys, id, &mut loading)?;
         }
         index.adopt(backend, keys, &mut loading)?;
+        index.keep_numbers(loading.packs);
         if mutant!("marks are read after the index") {
             index.read_condemned(backend, keys)?;
         }
@@ -133,6 +139,7 @@ impl Index {
             self.report.errors.push(Corruption::Hash.of(object));
             return Ok(());
         }
+        self.begin_object(id);
         if let Err(problem) = seal::open_index(keys, &bytes, &mut |block| self.add_block(&block, loading)) {
             self.report.errors.push(problem.of(object));
         }
@@ -141,6 +148,8 @@ impl Index {
 
     fn add_block(&mut self, block: &IndexBlock, loading: &mut Loading) {
         let packs: Vec<Option<u32>> = block.packs.iter().map(|row| self.pack_number(row, loading)).collect();
+        self.count_block(block, &packs, loading);
+        let packs: Vec<Option<u32>> = packs.into_iter().map(|pack| pack.filter(|pack| self.keeps(*pack))).collect();
         let frames: Vec<Option<u32>> = block
             .frames
             .iter()
@@ -206,11 +215,12 @@ impl Index {
             .collect();
         // One order whatever the hash map's, so that a run can be told and repeated.
         asked.sort_unstable();
-        let mut tables = Vec::new();
+        let number_in_doubt = |id: &PackId| loading.packs.get(id).filter(|number| doubted.contains(number)).copied();
+        let (mut tables, mut open) = (Vec::new(), Vec::new());
         for (id, kind, size) in asked {
             match read_footer(backend, keys, kind, &id, size) {
                 Ok(footer) => tables.push((pack_row(kind, id, size, &footer), footer)),
-                Err(Error::Backend(error)) if error.is_absent() => {}
+                Err(Error::Backend(error)) if error.is_absent() => open.extend(number_in_doubt(&id)),
                 Err(error @ Error::Backend(_)) => return Err(error),
                 Err(error) => {
                     self.report.half_known.insert(id);
@@ -221,12 +231,14 @@ impl Index {
                         self.report.errors.push(if is_shorter { Corruption::Truncated.of(object) } else { error });
                     }
                     // Readers try whatever was said; nobody builds on it.
-                    if loading.packs.get(&id).is_some_and(|number| doubted.contains(number)) {
+                    if let Some(number) = number_in_doubt(&id) {
+                        open.push(number);
                         self.distrust(id);
                     }
                 }
             }
         }
+        open.into_iter().for_each(|number| self.leave_open(number));
         let told_in_full =
             |row: &PackRow| loading.packs.get(&row.id).is_some_and(|number| seen(number) >= row.chunk_count);
         let half: HashSet<PackId> =
@@ -234,11 +246,8 @@ impl Index {
         let told = tables.iter().filter_map(|(row, _)| loading.packs.get(&row.id).copied()).collect();
         self.drop_entries_of(&told, loading);
         for (row, footer) in tables {
-            self.add_footer(row.kind, row.id, row.length.into(), &footer, loading);
-            // What is told in full and otherwise too, stays doubted however often it is told again: `repair index` ends that.
-            if half.contains(&row.id) {
-                self.report.unindexed.push((row, footer));
-            }
+            let number = self.add_footer(row.kind, row.id, row.length.into(), &footer, loading);
+            self.keep_table(number, half.contains(&row.id), row, footer);
         }
         Ok(())
     }
@@ -266,7 +275,8 @@ impl Index {
     /// read. Slow: it asks every pack.
     pub fn ask_tables(&self, backend: &dyn Backend, keys: &Keys) -> Result<Self> {
         let (condemned, damaged, report) = (self.condemned.clone(), self.damaged.clone(), self.report.copy());
-        let mut asked = Self { condemned, damaged, report, ..Self::default() };
+        let contents = if self.holds_contents() { Contents::Held } else { Contents::Left };
+        let mut asked = Self { condemned, damaged, report, contents, ..Self::default() };
         let mut loading = Loading::default();
         let mut silent = HashSet::new();
         let mut listed: Vec<_> = self.report.listed_packs.iter().collect();
@@ -274,7 +284,7 @@ impl Index {
         listed.sort_unstable();
         for (id, (kind, size)) in listed {
             match read_footer(backend, keys, *kind, id, *size) {
-                Ok(footer) => asked.add_footer(*kind, *id, *size, &footer, &mut loading),
+                Ok(footer) => _ = asked.add_footer(*kind, *id, *size, &footer, &mut loading),
                 Err(Error::Backend(error)) if !error.is_damage() => return Err(error.into()),
                 Err(_) => _ = silent.insert(*id),
             }
@@ -300,7 +310,8 @@ impl Index {
         Ok(asked)
     }
 
-    fn add_footer(&mut self, kind: PackKind, id: PackId, size: u64, footer: &Footer, loading: &mut Loading) {
+    /// The number of the pack.
+    fn add_footer(&mut self, kind: PackKind, id: PackId, size: u64, footer: &Footer, loading: &mut Loading) -> u32 {
         let row = pack_row(kind, id, size, footer);
         let pack = match loading.packs.get(&id) {
             Some(number) => {
@@ -309,14 +320,21 @@ impl Index {
             }
             None => self.add_pack(row),
         };
+        // A table may say anything: what it has of metadata is looked for here, whatever kind of pack that is in.
+        let keeps_all = self.keeps(pack);
+        let is_kept = |chunk: &&ChunkRecord| keeps_all || chunk.kind != ChunkKind::Data;
         for (ordinal, record) in footer.frames.iter().enumerate() {
+            if !keeps_all && !footer.chunks_of(ordinal).iter().any(|chunk| is_kept(&chunk)) {
+                continue;
+            }
             let place = FramePlace { ordinal: ordinal as u32, record: FrameRecord { first_chunk: 0, ..*record } };
             let frame = self.frame_number(pack, place, loading);
-            for chunk in footer.chunks_of(ordinal) {
+            for chunk in footer.chunks_of(ordinal).iter().filter(is_kept) {
                 let (id, offset, length, kind) = (chunk.id, chunk.offset, chunk.length, chunk.kind);
                 self.insert(Row { id, frame, offset, length, kind });
             }
         }
+        pack
     }
 
     fn add_pack(&mut self, row: PackRow) -> u32 {
@@ -403,17 +421,19 @@ enum Word {
 
 /// What is only needed while loading.
 #[derive(Default)]
-struct Loading {
+pub(super) struct Loading {
     /// Those that are listed, with the length that some object gives them.
-    packs: HashMap<PackId, u32>,
+    pub(super) packs: HashMap<PackId, u32>,
     /// Those to which some object gives a length that is not theirs.
-    of_other_length: HashSet<PackId>,
-    missing: HashSet<PackId>,
+    pub(super) of_other_length: HashSet<PackId>,
+    pub(super) missing: HashSet<PackId>,
     /// Packs by number, of which two objects say different things.
-    doubted: HashSet<u32>,
-    chunks_seen: HashMap<u32, u32>,
+    pub(super) doubted: HashSet<u32>,
+    pub(super) chunks_seen: HashMap<u32, u32>,
     /// Frames by pack number and ordinal.
-    frames: HashMap<(u32, u32), u32>,
+    pub(super) frames: HashMap<(u32, u32), u32>,
+    /// Of what is not kept; `None`: all is.
+    pub(super) counting: Option<Counting>,
 }
 
 /// The index's row of a pack whose table is at hand.
