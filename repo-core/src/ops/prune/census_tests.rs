@@ -300,3 +300,28 @@ proptest! {
         check(&scene, &ids, &whole, true)?;
     }
 }
+
+#[test]
+fn a_pack_that_is_rescued_for_one_chunk_does_not_speak_for_another_that_it_has_lost() {
+    let no = || vec![false; 2];
+    let mut scene = Scene {
+        alike: false,
+        packs: Vec::new(),
+        live: BTreeSet::new(),
+        marked: vec![true; 2],
+        retained: no(),
+        proven: no(),
+        lost: vec![None; 2],
+    };
+    // Chunks are decided on in the order of their names: the second pack is rescued first.
+    let (first, second) = if scene.id(0) < scene.id(1) { (0, 1) } else { (1, 0) };
+    scene.packs = vec![(BTreeSet::from([second]), 1), (BTreeSet::from([first, second]), 1)];
+    scene.live = BTreeSet::from([first, second]);
+    scene.lost[1] = Some(BTreeSet::from([second]));
+    let place = Place::new();
+    let ids = scene.store(&place);
+    let store = place.repository.metadata_store().unwrap();
+    check(&scene, &ids, &store, false).unwrap();
+    let judge = Judge { scene: &scene, ids: &ids, tells_all_apart: true };
+    assert_eq!(judge.decide().delete, [], "both are needed");
+}
