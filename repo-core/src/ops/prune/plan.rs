@@ -11,7 +11,7 @@ use crate::store::{Index, Place, Store, StoredFrame};
 use super::usage::Live;
 
 /// Live chunks of marked packs that are in memory at once, 40 bytes each.
-const HELD_MAX: u64 = if cfg!(test) { 16 } else { 256 << 10 };
+const HELD_MAX: u64 = if cfg!(test) { 16 } else { 128 << 10 };
 
 /// What the decision is made from.
 pub struct Question<'q> {
@@ -128,14 +128,15 @@ impl Question<'_> {
         }
         let parts = count.div_ceil(HELD_MAX).max(1);
         for part in 0..parts {
-            let mut held = Vec::new();
+            // Parts are a little unlike; a table that had to grow would be there twice.
+            let mut held = Vec::with_capacity((count / parts + count / parts / 32) as usize);
             self.each_live(&numbers, &mut |pack, kind, id| {
                 if part_of(id, parts) == part {
                     held.push(Held { kind, id: *id, pack, has_other: false });
                 }
             })?;
-            // Of one chunk's packs the first that the index names is asked to stay: their order is kept.
-            held.sort_by_key(|held| (held.kind, held.id));
+            // Of one chunk's packs the first that the index names is asked to stay. In place: there is no room for two.
+            held.sort_unstable_by_key(|held| (held.kind, held.id, held.pack));
             self.look_for_others(&mut held, part, parts)?;
             for same in held.chunk_by(|a, b| (a.kind, a.id) == (b.kind, b.id)).filter(|same| !same[0].has_other) {
                 let mut holders: Vec<PackId> = Vec::new();
