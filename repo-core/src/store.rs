@@ -42,7 +42,7 @@ use tables::Tables;
 /// while a tree is read beside them.
 const FRAME_CACHE_BYTES: usize = 32 << 20;
 /// The same of a store that is asked for trees, by one thread.
-const METADATA_CACHE_BYTES: usize = 8 << 20;
+const METADATA_CACHE_BYTES: usize = 4 << 20;
 
 /// Where chunks live: the index, and a cache of opened frames.
 pub struct Store {

@@ -13,12 +13,39 @@ use crate::format::pack::FrameRecord;
 /// and that two do by chance happens once in 2^64.
 pub(super) struct Said {
     key: [u8; 32],
-    digests: Vec<u64>,
+    digests: Pieces,
     /// By the number of the pack: where its first frames have theirs, and how many do. So many as were told one after another,
     /// which writers do.
     runs: Vec<(u32, u32)>,
     /// All other frames, by the number of the pack and their own.
     rest: HashMap<(u32, u32), u64>,
+}
+
+/// Numbers in pieces of 64 KiB: a table that doubled as it grew would be there twice, and leave holes that nothing else fits.
+#[derive(Default)]
+struct Pieces(Vec<Vec<u64>>);
+
+impl Pieces {
+    const EACH: usize = 8 << 10;
+
+    fn len(&self) -> usize {
+        self.0.len().saturating_sub(1) * Self::EACH + self.0.last().map_or(0, Vec::len)
+    }
+
+    fn get(&self, at: usize) -> Option<u64> {
+        self.0.get(at / Self::EACH)?.get(at % Self::EACH).copied()
+    }
+
+    fn push(&mut self, number: u64) {
+        match self.0.last_mut().filter(|last| last.len() < Self::EACH) {
+            Some(last) => last.push(number),
+            None => {
+                let mut piece = Vec::with_capacity(Self::EACH);
+                piece.push(number);
+                self.0.push(piece);
+            }
+        }
+    }
 }
 
 /// What another word on a frame adds.
@@ -32,7 +59,7 @@ pub(super) enum Heard {
 impl Said {
     /// Nothing was said yet.
     pub(super) fn new() -> Result<Self> {
-        Ok(Self { key: crypto::random()?, digests: Vec::new(), runs: Vec::new(), rest: HashMap::new() })
+        Ok(Self { key: crypto::random()?, digests: Pieces::default(), runs: Vec::new(), rest: HashMap::new() })
     }
 
     /// Compares with what was said of this frame before.
@@ -45,10 +72,10 @@ impl Said {
         let (mut start, length) = self.runs[pack];
         let known = match ordinal < length {
             true => self.digests.get(start as usize + ordinal as usize),
-            false => self.rest.get(&(frame.pack, ordinal)),
+            false => self.rest.get(&(frame.pack, ordinal)).copied(),
         };
         if let Some(known) = known {
-            return if *known == told { Heard::Again } else { Heard::Otherwise };
+            return if known == told { Heard::Again } else { Heard::Otherwise };
         }
         let end = self.digests.len() as u64;
         if length == 0 {
@@ -154,12 +181,16 @@ mod tests {
     #[test]
     fn frames_told_in_order_take_eight_bytes_each() {
         let mut said = Said::new().unwrap();
-        for pack in 0..100 {
-            for ordinal in 0..50 {
-                said.hear(&StoredFrame { pack, place: place(ordinal), chunks: &[row(1)] });
+        let words = |said: &mut Said, heard| {
+            for (pack, ordinal) in (0..400).flat_map(|pack| (0..50).map(move |ordinal| (pack, ordinal))) {
+                let told = [row((pack + ordinal) as u8)];
+                assert_eq!(said.hear(&StoredFrame { pack, place: place(ordinal), chunks: &told }), heard);
             }
-        }
-        assert_eq!((said.digests.len(), said.runs.len(), said.rest.len()), (5000, 100, 0));
-        assert_eq!(size_of_val(&said.digests[0]) + size_of_val(&said.runs[0]), 16);
+        };
+        words(&mut said, Heard::First);
+        assert_eq!((said.digests.len(), said.runs.len(), said.rest.len()), (20_000, 400, 0));
+        words(&mut said, Heard::Again);
+        assert_eq!((said.digests.len(), said.digests.0.len()), (20_000, 3));
+        assert_eq!(size_of_val(&said.runs[0]), 8);
     }
 }
