@@ -338,6 +338,12 @@ impl Repository {
         Ok(opened)
     }
 
+    /// The chunks, for a walk through all trees: with an index as it is now that has only metadata in memory. Not kept.
+    pub(crate) fn metadata_store(&self) -> Result<Arc<Store>> {
+        let known = lock(&self.inner.store).clone();
+        Ok(Arc::new(Store::open_metadata(self.inner.backend.clone(), self.inner.keys.clone(), known.as_deref())?))
+    }
+
     /// How this repository's chunks are gathered and sealed, unless a verb's options say otherwise.
     pub(crate) fn writer_options(&self) -> WriterOptions {
         let config = self.config();

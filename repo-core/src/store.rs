@@ -1,5 +1,6 @@
 //! Chunks in, chunks out. Knows nothing of paths, nor of what a snapshot means.
 
+mod census;
 mod compact;
 mod frames;
 pub mod gc;
@@ -12,8 +13,9 @@ mod testing;
 pub mod weak;
 mod writer;
 
+pub use census::Census;
 pub use compact::compact;
-pub use index::{ByPack, ChunkSet, Index, Place};
+pub use index::{ByPack, ChunkSet, Index, Place, StoredFrame, is_merged_away};
 pub use rebuild::{IndexRepair, ToldFrame, repair_index, told_by, told_of};
 pub use session::{Session, SessionKind, refuse_mirror};
 pub use writer::{Sealing, Stored, Writer, WriterOptions};
@@ -40,12 +42,16 @@ use tables::Tables;
 /// Plaintext of opened frames that is kept, in bytes: enough for two threads to restore in the order of the packs
 /// while a tree is read beside them.
 const FRAME_CACHE_BYTES: usize = 32 << 20;
+/// The same of a store that is asked for trees, by one thread.
+const METADATA_CACHE_BYTES: usize = 4 << 20;
 
 /// Where chunks live: the index, and a cache of opened frames.
 pub struct Store {
     backend: Arc<dyn Backend>,
     keys: Arc<Keys>,
     view: RwLock<Arc<Index>>,
+    /// How it is loaded again.
+    load: fn(&dyn Backend, &Keys) -> Result<Index>,
     frames: FrameCache,
     pack_keys: Mutex<HashMap<PackId, PackKeys>>,
     /// Packs' own tables, for when the index is wrong.
@@ -63,15 +69,36 @@ impl Store {
     /// Lists the packs and loads the index. What is damaged is in the index's report, and never in the way of the rest.
     pub fn open(backend: Arc<dyn Backend>, keys: Arc<Keys>) -> Result<Self> {
         let index = Index::load(backend.as_ref(), &keys)?;
-        Ok(Self {
+        Ok(Self::with(backend, keys, index, Index::load, FRAME_CACHE_BYTES))
+    }
+
+    /// The same with [`Index::load_metadata`]: for walks through trees, and for places that the caller has found himself.
+    /// What `known`, a store of the same repository, finds damaged, this one takes for damaged too, and the other way round.
+    pub fn open_metadata(backend: Arc<dyn Backend>, keys: Arc<Keys>, known: Option<&Self>) -> Result<Self> {
+        let mut index = Index::load_metadata(backend.as_ref(), &keys)?;
+        if let Some(known) = known {
+            index = index.after(&known.view());
+        }
+        Ok(Self::with(backend, keys, index, Index::load_metadata, METADATA_CACHE_BYTES))
+    }
+
+    fn with(
+        backend: Arc<dyn Backend>,
+        keys: Arc<Keys>,
+        index: Index,
+        load: fn(&dyn Backend, &Keys) -> Result<Index>,
+        cache_bytes: usize,
+    ) -> Self {
+        Self {
             backend,
             keys,
             view: RwLock::new(Arc::new(index)),
-            frames: FrameCache::new(FRAME_CACHE_BYTES),
+            load,
+            frames: FrameCache::new(cache_bytes),
             pack_keys: Mutex::default(),
             tables: Mutex::default(),
             codecs: Mutex::default(),
-        })
+        }
     }
 
     /// Lists and loads again: what other clients have added is seen, what is gone is no longer.
@@ -79,7 +106,7 @@ impl Store {
         if mutant!("what was listed once is not listed again") {
             return Ok(());
         }
-        let index = Index::load(self.backend.as_ref(), &self.keys)?;
+        let index = (self.load)(self.backend.as_ref(), &self.keys)?;
         *lock(&self.tables) = Tables::default();
         self.replace_view(index);
         Ok(())

@@ -5,9 +5,13 @@
 //! stopped, alive or dead. Why nothing that lives is deleted is argued in ARCHITECTURE.md, and tried on this code by the
 //! simulation in `tests`.
 
+#[cfg(test)]
+mod census_tests;
 mod choose;
 mod cycle;
+mod evaluate;
 mod execute;
+mod judge;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
@@ -20,6 +24,7 @@ mod usage;
 #[cfg(test)]
 mod usage_tests;
 mod weak;
+mod writers;
 
 pub use choose::Unused;
 pub use weak::WeakStore;

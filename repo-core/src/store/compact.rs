@@ -21,7 +21,7 @@ const SMALL_ROWS: usize = 16 << 10;
 /// Fewer small objects are left alone: to merge them would cost more than it saves.
 const SMALL_OBJECTS_MIN: usize = 8;
 /// Rows that are held at once; more are merged in several steps.
-const ROWS_MAX: usize = 512 << 10;
+const ROWS_MAX: usize = 128 << 10;
 
 /// All rows of one pack, by the number of their frame: its record without the number of its first chunk, and its chunks, as
 /// blocks have them ascending by id.

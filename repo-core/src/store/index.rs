@@ -5,33 +5,33 @@
 //! upload and never a chunk. Where index objects contradict one another, or say more of a pack than it holds, its own table
 //! is asked, and nothing else counts. A lie that nothing contradicts is found by whoever reads the chunk.
 
+mod again;
+mod load;
+mod said;
 mod survey;
 #[cfg(test)]
 mod tests;
 
+pub use again::{StoredFrame, is_merged_away};
+pub use load::{pack_row, read_footer};
 pub use survey::ByPack;
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use hashbrown::HashTable;
 
-use super::gc::{self, Condemned};
-use crate::backend::{Backend, Listed, Prefix, Span};
-use crate::crypto::Keys;
-use crate::error::{Corruption, Error, Result};
-use crate::format::gc::Damaged;
-use crate::format::header::{HEADER_LENGTH, ObjectType};
-use crate::format::index::{ChunkRow, FrameRow, IndexBlock, PackRow};
-use crate::format::keyring::Purpose;
-use crate::format::pack::{Footer, FrameRecord, TRAILER_LENGTH};
-use crate::id::{ChunkId, ChunkKind, IndexId, ObjectName, PackId, PackKind};
-use crate::mutants::mutant;
-use crate::seal::{self, FramePlace, PackKeys};
+use super::gc::Condemned;
+use crate::error::Error;
+use crate::format::index::PackRow;
+use crate::format::pack::Footer;
+use crate::id::{ChunkId, ChunkKind, IndexId, PackId, PackKind};
+use crate::seal::FramePlace;
+
+use again::Contents;
 
 /// One place of a chunk, in the numbers of its index.
+#[cfg(any(test, feature = "internals"))]
 #[derive(Debug, Clone, Copy)]
 pub struct StoredChunk<'i> {
     pub kind: ChunkKind,
@@ -47,6 +47,32 @@ pub struct StoredChunk<'i> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChunkSet {
     bits: Vec<u64>,
+}
+
+impl ChunkSet {
+    /// Of numbers below this, none.
+    pub fn with_room_for(count: usize) -> Self {
+        Self { bits: vec![0; count.div_ceil(64)] }
+    }
+
+    /// `false` if it was there.
+    pub fn insert(&mut self, number: u32) -> bool {
+        let (word, bit) = (number as usize / 64, 1 << (number % 64));
+        let is_new = self.bits[word] & bit == 0;
+        self.bits[word] |= bit;
+        is_new
+    }
+
+    /// What it takes.
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        self.bits.capacity() * size_of::<u64>()
+    }
+
+    /// Whether it is there.
+    pub fn contains(&self, number: u32) -> bool {
+        self.bits[number as usize / 64] & 1 << (number % 64) != 0
+    }
 }
 
 /// Where a chunk lies.
@@ -78,6 +104,8 @@ pub struct Index {
     condemned: Condemned,
     /// What packs are recorded to hold no longer; an empty set: nothing of theirs. It counts as not stored.
     damaged: HashMap<PackId, HashSet<ChunkId>>,
+    /// Whether what lies in data packs is in `entries`, or where else.
+    contents: Contents,
 }
 
 /// What loading found besides chunks.
@@ -134,376 +162,6 @@ pub(super) fn hash(id: &ChunkId) -> u64 {
 }
 
 impl Index {
-    /// Asks which packs are condemned or damaged; then lists the index objects and the packs, reads every index object, then
-    /// the tables of packs that are not fully indexed. A writer is registered before it loads what it will rely on.
-    pub fn load(backend: &dyn Backend, keys: &Keys) -> Result<Self> {
-        // First: a pack that is condemned after this was listed cannot be deleted before its cycle has seen this writer.
-        let mut index = Self::default();
-        if !mutant!("marks are read after the index") {
-            index.read_condemned(backend, keys)?;
-        }
-        index.read_damage_records(backend, keys)?;
-        let mut names = Vec::new();
-        let foreign = &mut index.report.foreign;
-        backend.list(Prefix::Indexes, &mut |listed| {
-            match listed {
-                Listed::Object { name: ObjectName::Index(id), .. } => names.push(id),
-                Listed::Object { name, .. } => foreign.push(name.to_string()),
-                Listed::Foreign { name } => foreign.push(name),
-            }
-            ControlFlow::Continue(())
-        })?;
-        // After the index objects: a pack is durable before one speaks of it, so none that another client writes right now
-        // looks as if it were gone.
-        index.list_packs(backend)?;
-        let mut loading = Loading::default();
-        index.report.index_objects = names.iter().copied().collect();
-        for id in names {
-            index.read_object(backend, keys, id, &mut loading)?;
-        }
-        index.adopt(backend, keys, &mut loading)?;
-        if mutant!("marks are read after the index") {
-            index.read_condemned(backend, keys)?;
-        }
-        Ok(index)
-    }
-
-    fn read_condemned(&mut self, backend: &dyn Backend, keys: &Keys) -> Result<()> {
-        if !mutant!("marks are ignored") {
-            self.condemned = gc::condemned(backend, keys)?;
-        }
-        Ok(())
-    }
-
-    /// The packs that are there, with their sizes.
-    pub fn list(backend: &dyn Backend) -> Result<HashMap<PackId, (PackKind, u64)>> {
-        let mut index = Self::default();
-        index.list_packs(backend)?;
-        Ok(index.report.listed_packs)
-    }
-
-    fn read_damage_records(&mut self, backend: &dyn Backend, keys: &Keys) -> Result<()> {
-        let mut names = Vec::new();
-        backend.list(Prefix::Damaged, &mut |listed| {
-            if let Listed::Object { name: ObjectName::Damaged(pack, number), .. } = listed {
-                names.push((pack, number));
-            }
-            ControlFlow::Continue(())
-        })?;
-        for (pack, number) in names {
-            let name = ObjectName::Damaged(pack, number);
-            let bytes = match backend.get(&name, Span::All) {
-                Ok(bytes) => bytes,
-                // Healed since it was listed.
-                Err(error) if error.is_absent() => continue,
-                Err(error) => return Err(error.into()),
-            };
-            let record = seal::open_box(keys, Purpose::GcMark, ObjectType::Damaged, &name, &bytes)
-                .and_then(|payload| Damaged::decode(&payload));
-            let lost = match record {
-                Ok(record) if record.pack == pack => record.chunks,
-                // It says which pack, if not what: none of it is relied on.
-                Ok(_) => Vec::new(),
-                Err(problem) => {
-                    self.report.errors.push(problem.of(name));
-                    Vec::new()
-                }
-            };
-            match self.damaged.entry(pack) {
-                Entry::Vacant(free) => _ = free.insert(lost.into_iter().collect()),
-                Entry::Occupied(mut known) if lost.is_empty() || known.get().is_empty() => known.get_mut().clear(),
-                Entry::Occupied(mut known) => known.get_mut().extend(lost),
-            }
-        }
-        Ok(())
-    }
-
-    fn list_packs(&mut self, backend: &dyn Backend) -> Result<()> {
-        let report = &mut self.report;
-        for kind in [PackKind::Data, PackKind::Meta] {
-            backend.list(Prefix::Packs(kind), &mut |listed| {
-                match listed {
-                    Listed::Object { name: ObjectName::Pack(kind, id), size } => {
-                        report.listed_packs.insert(id, (kind, size));
-                    }
-                    Listed::Object { name, .. } => report.foreign.push(name.to_string()),
-                    Listed::Foreign { name } => report.foreign.push(name),
-                }
-                ControlFlow::Continue(())
-            })?;
-        }
-        Ok(())
-    }
-
-    fn read_object(&mut self, backend: &dyn Backend, keys: &Keys, id: IndexId, loading: &mut Loading) -> Result<()> {
-        let object = ObjectName::Index(id);
-        let bytes = match backend.get(&object, Span::All) {
-            Ok(bytes) => bytes,
-            // Compacted away since it was listed: its replacement was written before.
-            Err(error) if error.is_absent() => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        if !seal::has_name(&bytes, &id.0) {
-            self.report.errors.push(Corruption::Hash.of(object));
-            return Ok(());
-        }
-        if let Err(problem) = seal::open_index(keys, &bytes, &mut |block| self.add_block(&block, loading)) {
-            self.report.errors.push(problem.of(object));
-        }
-        Ok(())
-    }
-
-    fn add_block(&mut self, block: &IndexBlock, loading: &mut Loading) {
-        let packs: Vec<Option<u32>> = block.packs.iter().map(|row| self.pack_number(row, loading)).collect();
-        let frames: Vec<Option<u32>> = block
-            .frames
-            .iter()
-            .map(|row| {
-                packs.get(usize::from(row.pack)).copied().flatten().map(|pack| self.add_frame(pack, row, loading))
-            })
-            .collect();
-        for row in &block.chunks {
-            // Each chunk counts once: an object and the one that it was merged into may say the same half of a pack twice.
-            let Some(frame) = frames.get(usize::from(row.frame)).copied().flatten() else { continue };
-            let pack = self.frames[frame as usize].0;
-            match self.add_entry(frame, row) {
-                Told::New => *loading.chunks_seen.entry(pack).or_default() += 1,
-                Told::Again => {}
-                Told::Otherwise => _ = loading.doubted.insert(pack),
-            }
-        }
-    }
-
-    /// The number of a pack that is listed with the length that this row gives it, else `None`.
-    fn pack_number(&mut self, row: &PackRow, loading: &mut Loading) -> Option<u32> {
-        match self.report.listed_packs.get(&row.id) {
-            Some((kind, size)) if *kind == row.kind && *size == u64::from(row.length) => {
-                let Some(number) = loading.packs.get(&row.id).copied() else {
-                    let number = self.add_pack(*row);
-                    loading.packs.insert(row.id, number);
-                    return Some(number);
-                };
-                if self.packs[number as usize] != *row {
-                    loading.doubted.insert(number);
-                }
-                Some(number)
-            }
-            Some(_) => {
-                loading.of_other_length.insert(row.id);
-                None
-            }
-            None => {
-                if loading.missing.insert(row.id) {
-                    self.report.missing_packs.push((row.kind, row.id));
-                }
-                None
-            }
-        }
-    }
-
-    /// Reads the tables of packs that the index objects do not speak of, speak of only in part, or in two ways. Where there is
-    /// a table, nothing else counts.
-    fn adopt(&mut self, backend: &dyn Backend, keys: &Keys, loading: &mut Loading) -> Result<()> {
-        let chunk_count = |number: u32| self.packs[number as usize].chunk_count;
-        let seen = |number: &u32| loading.chunks_seen.get(number).copied().unwrap_or(0);
-        // What claims more chunks than the pack has, adds some to those that are there.
-        let overfull = loading.chunks_seen.iter().filter(|(number, seen)| **seen > chunk_count(**number));
-        let doubted: HashSet<u32> =
-            overfull.map(|(number, _)| *number).chain(loading.doubted.iter().copied()).collect();
-        let is_whole = |number: &u32| seen(number) >= chunk_count(*number);
-        let mut asked: Vec<(PackId, PackKind, u64)> = self
-            .report
-            .listed_packs
-            .iter()
-            .filter(|(id, _)| loading.packs.get(*id).is_none_or(|number| doubted.contains(number) || !is_whole(number)))
-            .map(|(id, (kind, size))| (*id, *kind, *size))
-            .collect();
-        // One order whatever the hash map's, so that a run can be told and repeated.
-        asked.sort_unstable();
-        let mut tables = Vec::new();
-        for (id, kind, size) in asked {
-            match read_footer(backend, keys, kind, &id, size) {
-                Ok(footer) => tables.push((pack_row(kind, id, size, &footer), footer)),
-                Err(Error::Backend(error)) if error.is_absent() => {}
-                Err(error @ Error::Backend(_)) => return Err(error),
-                Err(error) => {
-                    self.report.half_known.insert(id);
-                    // What is written off is expected to be damaged.
-                    if !self.is_written_off(&id) {
-                        let is_shorter = loading.of_other_length.contains(&id) && !loading.packs.contains_key(&id);
-                        let object = ObjectName::Pack(kind, id);
-                        self.report.errors.push(if is_shorter { Corruption::Truncated.of(object) } else { error });
-                    }
-                    // Readers try whatever was said; nobody builds on it.
-                    if loading.packs.get(&id).is_some_and(|number| doubted.contains(number)) {
-                        self.distrust(id);
-                    }
-                }
-            }
-        }
-        let told_in_full =
-            |row: &PackRow| loading.packs.get(&row.id).is_some_and(|number| seen(number) >= row.chunk_count);
-        let half: HashSet<PackId> =
-            tables.iter().filter(|(row, _)| !told_in_full(row)).map(|(row, _)| row.id).collect();
-        let told = tables.iter().filter_map(|(row, _)| loading.packs.get(&row.id).copied()).collect();
-        self.drop_entries_of(&told, loading);
-        for (row, footer) in tables {
-            self.add_footer(row.kind, row.id, row.length.into(), &footer, loading);
-            // What is told in full and otherwise too, stays doubted however often it is told again: `repair index` ends that.
-            if half.contains(&row.id) {
-                self.report.unindexed.push((row, footer));
-            }
-        }
-        Ok(())
-    }
-
-    /// As if the index objects had said nothing of these packs.
-    fn drop_entries_of(&mut self, packs: &HashSet<u32>, loading: &mut Loading) {
-        if packs.is_empty() {
-            return;
-        }
-        let (frames, entries) = (std::mem::take(&mut self.frames), std::mem::take(&mut self.entries));
-        (self.table, self.duplicates) = Default::default();
-        loading.frames.clear();
-        let renumber = |(pack, place): (u32, FramePlace)| {
-            (!packs.contains(&pack)).then(|| self.frame_number(pack, place, loading))
-        };
-        let numbers: Vec<Option<u32>> = frames.into_iter().map(renumber).collect();
-        for entry in entries {
-            if let Some(frame) = numbers[entry.frame as usize] {
-                self.insert(Row { frame, ..entry });
-            }
-        }
-    }
-
-    /// This index as the packs' own tables have it: what index objects say counts only for packs without a table that can be
-    /// read. Slow: it asks every pack.
-    pub fn ask_tables(&self, backend: &dyn Backend, keys: &Keys) -> Result<Self> {
-        let (condemned, damaged, report) = (self.condemned.clone(), self.damaged.clone(), self.report.copy());
-        let mut asked = Self { condemned, damaged, report, ..Self::default() };
-        let mut loading = Loading::default();
-        let mut silent = HashSet::new();
-        let mut listed: Vec<_> = self.report.listed_packs.iter().collect();
-        // One order whatever the hash map's, so that a run can be told and repeated.
-        listed.sort_unstable();
-        for (id, (kind, size)) in listed {
-            match read_footer(backend, keys, *kind, id, *size) {
-                Ok(footer) => asked.add_footer(*kind, *id, *size, &footer, &mut loading),
-                Err(Error::Backend(error)) if !error.is_damage() => return Err(error.into()),
-                Err(_) => _ = silent.insert(*id),
-            }
-        }
-        let (mut packs, mut numbers) = (HashMap::new(), HashMap::new());
-        for entry in &self.entries {
-            let (pack, place) = self.frames[entry.frame as usize];
-            let row = self.packs[pack as usize];
-            if !silent.contains(&row.id) {
-                continue;
-            }
-            let frame = match numbers.get(&entry.frame) {
-                Some(frame) => *frame,
-                None => {
-                    let pack = *packs.entry(row.id).or_insert_with(|| asked.add_pack(row));
-                    let frame = asked.frame_number(pack, place, &mut loading);
-                    numbers.insert(entry.frame, frame);
-                    frame
-                }
-            };
-            asked.insert(Row { frame, ..*entry });
-        }
-        Ok(asked)
-    }
-
-    fn add_footer(&mut self, kind: PackKind, id: PackId, size: u64, footer: &Footer, loading: &mut Loading) {
-        let row = pack_row(kind, id, size, footer);
-        let pack = match loading.packs.get(&id) {
-            Some(number) => {
-                self.packs[*number as usize] = row;
-                *number
-            }
-            None => self.add_pack(row),
-        };
-        for (ordinal, record) in footer.frames.iter().enumerate() {
-            let place = FramePlace { ordinal: ordinal as u32, record: FrameRecord { first_chunk: 0, ..*record } };
-            let frame = self.frame_number(pack, place, loading);
-            for chunk in footer.chunks_of(ordinal) {
-                let (id, offset, length, kind) = (chunk.id, chunk.offset, chunk.length, chunk.kind);
-                self.insert(Row { id, frame, offset, length, kind });
-            }
-        }
-    }
-
-    fn add_pack(&mut self, row: PackRow) -> u32 {
-        self.packs.push(row);
-        (self.packs.len() - 1) as u32
-    }
-
-    fn add_frame(&mut self, pack: u32, row: &FrameRow, loading: &mut Loading) -> u32 {
-        let record = FrameRecord {
-            offset: row.offset,
-            stored_length: row.stored_length,
-            raw_length: row.raw_length,
-            codec: row.codec,
-            first_chunk: 0,
-        };
-        self.frame_number(pack, FramePlace { ordinal: row.ordinal, record }, loading)
-    }
-
-    /// The number of a frame, the same for all who say the same of it. Who says otherwise has a frame of his own, that
-    /// readers try too, if the pack has no table to settle it.
-    fn frame_number(&mut self, pack: u32, place: FramePlace, loading: &mut Loading) -> u32 {
-        if let Some(number) = loading.frames.get(&(pack, place.ordinal)) {
-            if self.frames[*number as usize].1 == place {
-                return *number;
-            }
-            loading.doubted.insert(pack);
-        }
-        let number = self.frames.len() as u32;
-        self.frames.push((pack, place));
-        loading.frames.entry((pack, place.ordinal)).or_insert(number);
-        number
-    }
-
-    fn add_entry(&mut self, frame: u32, row: &ChunkRow) -> Told {
-        self.insert(Row { id: row.id, frame, offset: row.offset, length: row.length, kind: row.kind })
-    }
-
-    fn insert(&mut self, entry: Row) -> Told {
-        let position = self.entries.len() as u32;
-        let entries = &self.entries;
-        let first = self.table.find(hash(&entry.id), |other| same(&entries[*other as usize], entry.kind, &entry.id));
-        match first.copied() {
-            Some(first) => {
-                let known = self.duplicates.entry(first).or_default();
-                let mut others = known.iter().chain([&first]).map(|other| &entries[*other as usize]);
-                let other = others.find(|other| other.frame == entry.frame).copied();
-                drop(others);
-                if let Some(other) = other {
-                    let is_same = (other.offset, other.length) == (entry.offset, entry.length);
-                    return if is_same { Told::Again } else { Told::Otherwise };
-                }
-                known.push(position);
-            }
-            None => {
-                self.table.insert_unique(hash(&entry.id), position, |other| hash(&entries[*other as usize].id));
-            }
-        }
-        self.entries.push(entry);
-        Told::New
-    }
-
-    /// Whether other index objects are listed now than when this was loaded.
-    pub fn is_outdated(&self, backend: &dyn Backend) -> Result<bool> {
-        let mut names = BTreeSet::new();
-        backend.list(Prefix::Indexes, &mut |listed| {
-            if let Listed::Object { name: ObjectName::Index(id), .. } = listed {
-                names.insert(id);
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(names != self.report.index_objects)
-    }
-
     /// Whether the chunk is stored where a writer may rely on it: in a pack that is neither condemned nor known to have lost
     /// it (invariant 7).
     pub fn contains(&self, kind: ChunkKind, id: &ChunkId) -> bool {
@@ -524,6 +182,15 @@ impl Index {
     /// Whether everything that has a place may be relied on.
     pub fn is_reliable(&self) -> bool {
         self.distrusted().is_empty() && self.damaged.is_empty() && self.condemned == Condemned::Nothing
+    }
+
+    /// The packs that are recorded to hold nothing any more, and of which nobody knows all that they held.
+    pub fn written_off_unknown(&self) -> impl Iterator<Item = PackId> {
+        let known: HashSet<PackId> = self.packs.iter().map(|row| row.id).collect();
+        let is_known = move |pack: &PackId| known.contains(pack) && !self.report.half_known.contains(pack);
+        self.damaged_packs().copied().filter(move |pack| {
+            self.is_written_off(pack) && self.report.listed_packs.contains_key(pack) && !is_known(pack)
+        })
     }
 
     /// Whether a pack is recorded to hold nothing any more.
@@ -616,7 +283,8 @@ impl Index {
         &self.packs
     }
 
-    /// The frames of those packs, each with its pack's number.
+    /// The frames of those packs that are in memory, each with its pack's number: for tests.
+    #[cfg(any(test, feature = "internals"))]
     pub fn frames(&self) -> &[(u32, FramePlace)] {
         &self.frames
     }
@@ -629,7 +297,15 @@ impl Index {
         }
     }
 
-    /// Every place of every chunk.
+    /// Every chunk that is in memory, with each pack that holds it.
+    pub fn each_holder(&self, mut each: impl FnMut(ChunkKind, &ChunkId, &PackId)) {
+        for Row { id, frame, kind, .. } in &self.entries {
+            each(*kind, id, &self.packs[self.frames[*frame as usize].0 as usize].id);
+        }
+    }
+
+    /// Every place of every chunk that is in memory: for tests.
+    #[cfg(any(test, feature = "internals"))]
     pub fn each_row(&self, mut each: impl FnMut(StoredChunk<'_>)) {
         for entry in &self.entries {
             let Row { id, frame, offset, length, kind } = entry;
@@ -643,30 +319,19 @@ impl Index {
         more.is_some_and(|more| !more.is_empty())
     }
 
-    /// The numbers of the frames that hold a chunk.
-    pub fn frames_of(&self, kind: ChunkKind, id: &ChunkId) -> Vec<u32> {
-        let Some(first) = self.number(kind, id) else { return Vec::new() };
-        let more = self.duplicates.get(&first).map_or(&[][..], Vec::as_slice);
-        std::iter::once(&first).chain(more).map(|position| self.entries[*position as usize].frame).collect()
-    }
-
     /// A set of stored chunks without any, one bit for each.
     pub fn empty_set(&self) -> ChunkSet {
-        ChunkSet { bits: vec![0; self.entries.len().div_ceil(64)] }
+        ChunkSet::with_room_for(self.entries.len())
     }
 
     /// Adds a chunk to a set of this index's; whether it was not in it, and `None` if it is stored nowhere.
     pub fn insert_into(&self, set: &mut ChunkSet, kind: ChunkKind, id: &ChunkId) -> Option<bool> {
-        let position = self.number(kind, id)? as usize;
-        let (word, bit) = (position / 64, 1 << (position % 64));
-        let is_new = set.bits[word] & bit == 0;
-        set.bits[word] |= bit;
-        Some(is_new)
+        self.number(kind, id).map(|number| set.insert(number))
     }
 
     /// Whether a chunk is in a set of this index's.
     pub fn is_in(&self, set: &ChunkSet, kind: ChunkKind, id: &ChunkId) -> bool {
-        self.number(kind, id).is_some_and(|position| set.bits[position as usize / 64] & 1 << (position % 64) != 0)
+        self.number(kind, id).is_some_and(|number| set.contains(number))
     }
 
     /// Chunks with a place.
@@ -682,54 +347,4 @@ impl Index {
 
 fn same(entry: &Row, kind: ChunkKind, id: &ChunkId) -> bool {
     entry.kind == kind && entry.id == *id
-}
-
-/// What a row of an index object adds to those before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
-    /// A place.
-    New,
-    Again,
-    /// Another place in the same frame.
-    Otherwise,
-}
-
-/// What is only needed while loading.
-#[derive(Default)]
-struct Loading {
-    /// Those that are listed, with the length that some object gives them.
-    packs: HashMap<PackId, u32>,
-    /// Those to which some object gives a length that is not theirs.
-    of_other_length: HashSet<PackId>,
-    missing: HashSet<PackId>,
-    /// Packs by number, of which two objects say different things.
-    doubted: HashSet<u32>,
-    chunks_seen: HashMap<u32, u32>,
-    /// Frames by pack number and ordinal.
-    frames: HashMap<(u32, u32), u32>,
-}
-
-/// The index's row of a pack whose table is at hand.
-pub fn pack_row(kind: PackKind, id: PackId, size: u64, footer: &Footer) -> PackRow {
-    PackRow { id, length: size as u32, chunk_count: footer.chunks.len() as u32, writer: footer.writer, kind }
-}
-
-/// Bytes of a pack's end that usually hold its whole table.
-const TAIL_GUESS_BYTES: u64 = 64 << 10;
-
-/// Reads a pack's table from its end.
-pub fn read_footer(backend: &dyn Backend, keys: &Keys, kind: PackKind, id: &PackId, size: u64) -> Result<Footer> {
-    let object = ObjectName::Pack(kind, *id);
-    let wrap = |problem: Corruption| problem.of(object);
-    if size < (HEADER_LENGTH + TRAILER_LENGTH) as u64 || size > u64::from(u32::MAX) {
-        return Err(wrap(Corruption::Truncated));
-    }
-    let header = backend.get(&object, Span::Range { offset: 0, length: HEADER_LENGTH as u64 })?;
-    let pack = PackKeys::open(keys, kind, &header).map_err(wrap)?;
-    let mut tail = backend.get(&object, Span::Suffix(TAIL_GUESS_BYTES))?;
-    let length = PackKeys::tail_length(&tail, size).map_err(wrap)?;
-    if length > tail.len() as u64 {
-        tail = backend.get(&object, Span::Suffix(length))?;
-    }
-    pack.open_footer(&tail, size).map_err(wrap)
 }

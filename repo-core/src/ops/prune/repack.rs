@@ -8,16 +8,18 @@ use crate::backend::Span;
 use crate::error::{Corruption, Error, Result};
 
 use crate::format::pack::Codec;
-use crate::id::{ChunkId, ChunkKind, ObjectName, PackId, SnapshotId};
+use crate::id::{ChunkId, ChunkKind, ObjectName, PackId, PackKind, SnapshotId};
 use crate::pipeline;
 use crate::progress::{Event, Progress};
-use crate::seal::PackKeys;
+use crate::seal::{FramePlace, PackKeys};
 use crate::store::{Index, Sealing, Store, Writer, WriterOptions};
 
-use super::usage::{Live, Usage};
+use super::usage::{Live, Usage, spot};
 
 /// A frame of which this share of the plaintext is used moves whole, in per cent.
 const WHOLE_PERCENT: u64 = 90;
+/// Chunks of packs that are moved whose places are in memory at once, about 50 bytes each.
+const BATCH_CHUNKS: usize = 64 << 10;
 
 /// One chunk of a frame that is moved.
 struct Piece {
@@ -56,24 +58,25 @@ pub fn repack(
     progress: &dyn Progress,
 ) -> Result<Moved> {
     let Known { store, view, .. } = *known;
-    let frames = pieces(known, packs);
     let sealing = Sealing::new(store, by, options);
     let (mut emptied, mut failed) = (Vec::new(), Vec::new());
     pipeline::scope(|scope| {
         let mut writer = sealing.start(scope)?;
-        for (pack, frames) in &frames {
-            if progress.is_cancelled() {
-                return Err(Error::Cancelled);
+        for batch in batches(view, packs) {
+            for (pack, frames) in pieces(known, &batch)? {
+                if progress.is_cancelled() {
+                    return Err(Error::Cancelled);
+                }
+                let row = &view.packs()[pack as usize];
+                match move_pack(store, (row.kind, row.id), &frames, &mut writer) {
+                    Ok(()) => emptied.push(row.id),
+                    // What it still holds stays where it is. What was copied of it already is a second place of it.
+                    Err(error @ Error::Corrupt { .. }) => failed.push(error),
+                    Err(Error::Backend(error)) if error.is_absent() => failed.push(Error::Backend(error)),
+                    Err(error) => return Err(error),
+                }
+                progress.report(Event::Bytes { count: row.length.into() });
             }
-            let row = &view.packs()[*pack as usize];
-            match move_pack(store, view, *pack, frames, &mut writer) {
-                Ok(()) => emptied.push(row.id),
-                // What it still holds stays where it is. What was copied of it already is a second place of it.
-                Err(error @ Error::Corrupt { .. }) => failed.push(error),
-                Err(Error::Backend(error)) if error.is_absent() => failed.push(Error::Backend(error)),
-                Err(error) => return Err(error),
-            }
-            progress.report(Event::Bytes { count: row.length.into() });
         }
         writer.finish()
     })?;
@@ -89,50 +92,61 @@ pub fn repack(
     })
 }
 
-/// By pack and frame, in the order in which they lie there.
-fn pieces(known: &Known<'_>, packs: &[PackId]) -> BTreeMap<u32, BTreeMap<u32, Vec<Piece>>> {
-    let Known { view, live, usage, .. } = *known;
-    let wanted: HashSet<u32> = (0u32..)
-        .zip(view.packs())
-        .filter(|(_, row)| packs.binary_search(&row.id).is_ok())
-        .map(|(number, _)| number)
-        .collect();
-    let mut frames: BTreeMap<u32, BTreeMap<u32, Vec<Piece>>> = BTreeMap::new();
-    view.each_row(|chunk| {
-        let pack = view.frames()[chunk.frame as usize].0;
-        if wanted.contains(&pack) {
-            frames.entry(pack).or_default().entry(chunk.frame).or_default().push(Piece {
-                offset: chunk.offset,
-                length: chunk.length,
-                kind: chunk.kind,
-                id: *chunk.id,
-                is_kept: usage.is_kept(view, live, chunk.kind, chunk.id, chunk.frame),
-            });
+/// The numbers of these packs in the order in which the index came upon them, so that those of one index object are
+/// together; as many at once as have a bounded number of chunks.
+fn batches(view: &Index, packs: &[PackId]) -> Vec<HashSet<u32>> {
+    let (mut batches, mut chunks) = (vec![HashSet::new()], 0);
+    for (number, row) in (0u32..).zip(view.packs()).filter(|(_, row)| packs.binary_search(&row.id).is_ok()) {
+        if chunks > 0 && chunks + row.chunk_count as usize > BATCH_CHUNKS {
+            batches.push(HashSet::new());
+            chunks = 0;
         }
-    });
-    frames
+        chunks += row.chunk_count as usize;
+        batches.last_mut().expect("there is one from the start").insert(number);
+    }
+    batches
+}
+
+/// The frames of a pack that is moved, in the order in which they lie there.
+type Frames = Vec<(FramePlace, Vec<Piece>)>;
+
+/// By the number of the pack.
+fn pieces(known: &Known<'_>, packs: &HashSet<u32>) -> Result<BTreeMap<u32, Frames>> {
+    let Known { store, view, live, usage } = *known;
+    let mut frames: BTreeMap<u32, Frames> = BTreeMap::new();
+    let wanted = |pack| packs.contains(&pack);
+    view.each_frame(store.backend().as_ref(), store.keys(), &wanted, &mut |frame| {
+        let pieces = frame.chunks.iter().map(|chunk| Piece {
+            offset: chunk.offset,
+            length: chunk.length,
+            kind: chunk.kind,
+            id: chunk.id,
+            is_kept: usage.is_kept(view, live, chunk.kind, &chunk.id, spot(frame)),
+        });
+        frames.entry(frame.pack).or_default().push((frame.place, pieces.collect()));
+        Ok(())
+    })?;
+    frames.values_mut().for_each(|frames| frames.sort_by_key(|(place, _)| place.ordinal));
+    Ok(frames)
 }
 
 fn move_pack(
     store: &Store,
-    view: &Index,
-    pack: u32,
-    frames: &BTreeMap<u32, Vec<Piece>>,
+    (kind, pack): (PackKind, PackId),
+    frames: &[(FramePlace, Vec<Piece>)],
     writer: &mut Writer<'_, '_>,
 ) -> Result<()> {
-    let row = &view.packs()[pack as usize];
-    let object = ObjectName::Pack(row.kind, row.id);
+    let object = ObjectName::Pack(kind, pack);
     let header = store.backend().get(&object, Span::Range { offset: 0, length: PackKeys::FIRST_BYTES.into() })?;
-    let keys = PackKeys::open(store.keys(), row.kind, &header).map_err(|problem| problem.of(object))?;
-    for (frame, pieces) in frames {
+    let keys = PackKeys::open(store.keys(), kind, &header).map_err(|problem| problem.of(object))?;
+    for (place, pieces) in frames {
         if !pieces.iter().any(|piece| piece.is_kept) {
             continue;
         }
-        let place = view.frames()[*frame as usize].1;
         let record = place.record;
         let span = Span::Range { offset: record.offset.into(), length: record.stored_length.into() };
         let mut sealed = store.backend().get(&object, span)?.to_vec();
-        let packed = keys.decrypt_frame(place, &mut sealed).map_err(|problem| problem.of(object))?;
+        let packed = keys.decrypt_frame(*place, &mut sealed).map_err(|problem| problem.of(object))?;
         let raw = store
             .with_codec(|codec| {
                 let mut raw = Vec::new();

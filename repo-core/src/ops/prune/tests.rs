@@ -8,7 +8,6 @@ use super::{PruneOptions, PruneReport, Unused};
 use crate::backend::{Backend, Memory, Prefix};
 use crate::error::Error;
 use crate::format::gc::{Damaged, Forgotten};
-use crate::format::index::IndexBlock;
 use crate::id::{Doubled, GcStage, ObjectName, PackId, SnapshotId};
 use crate::ops::backup::BackupOptions;
 use crate::ops::check::CheckOptions;
@@ -17,6 +16,8 @@ use crate::repository::{InitOptions, Repository, RotateOptions};
 use crate::seal;
 use crate::store::{Session, SessionKind, gc};
 use crate::walk::reader::ReaderSource;
+
+pub(super) use crate::format::index::{ChunkRow, FrameRow, IndexBlock, PackRow};
 
 pub(super) struct Place {
     pub(super) backend: Arc<Memory>,
