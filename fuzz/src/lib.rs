@@ -14,14 +14,14 @@ pub use sealing::seal;
 use repo_core::internals::error::Corruption;
 use repo_core::internals::format;
 use repo_core::internals::format::tree::{self, TreeNode};
-use repo_core::internals::id::ObjectName;
+use repo_core::internals::id::{ObjectName, RepositoryId};
 use repo_core::internals::parity;
 
 /// A target: takes any bytes, says whether it accepted them.
 pub type Target = fn(&[u8]) -> bool;
 
 /// All targets by the names of their binaries.
-pub const TARGETS: [(&str, Target); 26] = [
+pub const TARGETS: [(&str, Target); 30] = [
     ("header", header),
     ("marker", marker),
     ("mirror", mirror),
@@ -45,6 +45,9 @@ pub const TARGETS: [(&str, Target); 26] = [
     ("list_node", list_node),
     ("xattrs", xattrs),
     ("parity", parity),
+    ("client_state", client_state),
+    ("known_place", known_place),
+    ("verified", verified),
     ("object_name", object_name),
     ("chunker", chunker),
     ("seal", seal),
@@ -83,6 +86,26 @@ pub fn marker(data: &[u8]) -> bool {
 pub fn mirror(data: &[u8]) -> bool {
     use format::mirror::MirrorMark;
     hashed(data, MirrorMark::decode, |value| value.encode().to_vec())
+}
+
+/// The repository that a client's own file says it is of: any other is refused.
+fn named(data: &[u8]) -> RepositoryId {
+    RepositoryId(data.get(8..).and_then(|rest| rest.first_chunk()).copied().unwrap_or_default())
+}
+
+pub fn client_state(data: &[u8]) -> bool {
+    use format::client_state::ClientState;
+    hashed(data, |bytes| ClientState::decode(bytes, named(bytes)), ClientState::encode)
+}
+
+pub fn known_place(data: &[u8]) -> bool {
+    use format::known_place::KnownPlace;
+    hashed(data, KnownPlace::decode, KnownPlace::encode)
+}
+
+pub fn verified(data: &[u8]) -> bool {
+    use format::verified::{decode, encode};
+    hashed(data, |bytes| decode(bytes, named(bytes)), |rows| encode(named(data), rows))
 }
 
 pub fn key_slot(data: &[u8]) -> bool {

@@ -289,9 +289,40 @@ impl Repository {
         self.with(self.inner.backend.clone(), threads.max(1), store)
     }
 
-    /// The same repository under a layer that takes all writes and is gone with it: nothing below changes, and the content
-    /// of files that are backed up there is dropped.
-    pub(crate) fn draft(&self) -> Self {
+    /// The same repository under a layer in memory that takes all writes and is gone with it: nothing changes below. Of what
+    /// is backed up there, metadata is kept and the content of files dropped. So what a source has now can be compared with a
+    /// snapshot, as a backup of it would be, and nothing is stored. Memory is O(metadata that differs).
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use repo_core::{Memory, InitOptions, Repository, Secret};
+    /// # let (secret, _key_file) = Secret::generate_key()?;
+    /// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
+    /// use std::ops::ControlFlow;
+    ///
+    /// use repo_core::{BackupOptions, Change, LocalTree, LocalTreeOptions, Silent, SnapshotFilter};
+    ///
+    /// # let scratch = tempfile::tempdir().expect("a scratch directory");
+    /// # let home = scratch.path().to_owned();
+    /// # std::fs::write(home.join("letter"), "Dear reader").expect("a file");
+    /// let source = || LocalTree::new(&[home.clone()], LocalTreeOptions::new());
+    /// let then = repository.backup(&source()?, &BackupOptions::new(), &Silent)?.snapshot.expect("it was made");
+    /// std::fs::remove_file(home.join("letter")).expect("it is gone");
+    ///
+    /// let draft = repository.draft();
+    /// let now = draft.backup(&source()?, &BackupOptions::new(), &Silent)?.snapshot.expect("it was made");
+    /// let mut removed = Vec::new();
+    /// draft.diff((&then, b""), (&now, b""), &mut |difference| {
+    ///     if difference.change == Change::Removed {
+    ///         removed.push(difference.path.to_vec());
+    ///     }
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// assert!(removed[0].ends_with(b"/letter"));
+    /// assert_eq!(repository.snapshots(&SnapshotFilter::new())?.snapshots.len(), 1);
+    /// # Ok::<(), repo_core::Error>(())
+    /// ```
+    pub fn draft(&self) -> Self {
         self.with(Arc::new(Draft::new(self.inner.backend.clone())), self.inner.threads, None)
     }
 

@@ -82,7 +82,7 @@ fn host_and_time_are_corrected_and_nothing_is_copied() {
     run.succeeds().tells(&format!("{} is now ", &ids[1][..8]));
     let all = listed(&cli);
     let new = all.iter().find(|one| one["hostname"] == "laptop").expect("one of them");
-    assert_eq!((&new["original"], &new["time"]), (&json!(ids[1]), &json!("2020-02-03T04:05:06+00:00")));
+    assert_eq!((&new["original"], &new["time"]), (&json!(ids[1]), &json!("2020-02-03T04:05:06Z")));
     assert!(new.get("tags").is_none_or(|tags| tags == &json!([])), "no tag is needed: the old one is gone");
     assert_eq!(all.len(), 2);
     cli.run(&["undelete"]).succeeds().tells("0 snapshots");

@@ -142,17 +142,12 @@ fn diff_with_now(
     before: &Snapshot,
     mode: Mode,
 ) -> (BTreeMap<Vec<u8>, Change>, DiffReport) {
-    let mut found = BTreeMap::new();
     let heard = Ears::default();
-    let report = bench
-        .open()
-        .diff_with_source((before, b""), (source, b""), &options(mode), &heard, &mut |difference| {
-            found.insert(difference.path.to_vec(), difference.change);
-            ControlFlow::Continue(())
-        })
-        .expect("both are whole");
+    let draft = bench.open().draft();
+    let mode = if mode == Mode::Full { mode } else { Mode::Parent(before.id()) };
+    let now = draft.backup(source, &options(mode), &heard).expect("the source is whole");
     assert_eq!(heard.problems(), Vec::<String>::new());
-    (found, report)
+    diff(&draft, before, published(&now))
 }
 
 #[test]

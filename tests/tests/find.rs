@@ -23,7 +23,7 @@ fn three_versions() -> Cli {
     cli
 }
 
-/// By snapshot, the newest last: the paths below `source` that were found.
+/// By snapshot, the newest first: the paths below `source` that were found.
 fn found(cli: &Cli, arguments: &[&str]) -> Vec<BTreeSet<String>> {
     let lines = cli.json(&[&["find"], arguments].concat());
     let groups = lines[0].as_array().expect("an array").clone();
@@ -46,9 +46,9 @@ fn patterns_find_names_paths_and_what_lies_below_in_every_snapshot() {
     let later = set(&["docs/notes.txt", "docs/link.txt"]);
     assert_eq!(found(&cli, &["*.txt"]), [later.clone(), later.clone(), later.clone()]);
     let first = set(&["docs/notes.txt", "docs/link.txt", "docs/Old.TXT"]);
-    assert_eq!(found(&cli, &["-i", "*.txt"]), [first.clone(), later.clone(), later.clone()]);
+    assert_eq!(found(&cli, &["-i", "*.txt"]), [later.clone(), later.clone(), first.clone()]);
     assert_eq!(found(&cli, &["old.txt", "-i"]), [set(&["docs/Old.TXT"])], "snapshots without a find are left out");
-    assert_eq!(found(&cli, &["-i", "*.txt", "--reverse"]), [later.clone(), later.clone(), first]);
+    assert_eq!(found(&cli, &["-i", "*.txt", "--reverse"]), [first, later.clone(), later.clone()]);
     let below = set(&["docs/deep", "docs/deep/er", "docs/deep/er/large.bin"]);
     assert_eq!(found(&cli, &["deep", "-s", "latest"]), [below]);
     assert_eq!(found(&cli, &["/source/empty/*", "-s", "latest", "-s", "latest"]), [set(&["empty/nothing.rs"])]);

@@ -169,22 +169,25 @@ impl Diff {
         tree.leave_out = vec![context.place()?];
         let source = LocalTree::new(&[directory.to_owned()], tree)?;
         let mut options = BackupOptions::new();
-        if self.force {
-            options.mode = Mode::Full;
-        }
+        options.mode = if self.force { Mode::Full } else { Mode::Parent(before.id()) };
+        // What is sealed here is opened by the comparison alone.
+        options = options.without_verification().level(0);
         (options.ignore_inode, options.ignore_ctime) = (self.ignore_inode, self.ignore_inode);
         let later = After::Directory(directory);
         self.head(context, before, &later)?;
         let mut result = Ok(());
+        // Before everything is read.
+        repository.list(before, &path, false, &mut |_, _| ControlFlow::Break(()))?;
         let mut reporter = Reporter::new(&context.output, Task::Compare)?;
-        let report = reporter.watch(|reporter| {
-            repository.diff_with_source((before, &path), (&source, there), &options, reporter, &mut |difference| {
-                self.pass_on(context, difference, &mut result)
-            })
+        let draft = repository.draft();
+        let now = reporter.watch(|reporter| draft.backup(&source, &options, reporter))?;
+        let Some(snapshot) = &now.snapshot else { return Err(Failure::told("nothing could be compared")) };
+        let report = draft.diff((before, &path), (snapshot, there), &mut |difference| {
+            self.pass_on(context, difference, &mut result)
         })?;
         result?;
         print_sums(context, &report, before, &later)?;
-        match report.problems {
+        match now.summary.problems {
             0 => Ok(()),
             problems => {
                 let entries = numbers::count(problems, "entry");

@@ -1,19 +1,15 @@
-//! What differs between two snapshots, or a snapshot and what its source has now: entry by entry, and in chunks.
-//! Directories that both have are not entered.
+//! What differs between two snapshots: entry by entry, and in chunks. Directories that both have are not entered.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use super::backup::{BackupOptions, Mode};
 use super::lookup::{self, Allowance, DEPTH_MAX};
 use crate::error::{Error, Result};
 use crate::format::tree::{Node, NodeKind, Subtree};
 use crate::id::ChunkId;
-use crate::progress::Progress;
 use crate::repository::{Repository, Snapshot};
 use crate::store::Store;
 use crate::tree::{self, Met, Pair, Pairs};
-use crate::walk::Source;
 
 /// How an entry differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,9 +72,6 @@ pub struct DiffReport {
     pub added: DiffCounts,
     /// Only in the earlier one.
     pub removed: DiffCounts,
-    /// Entries of a source that could not be read, or not in full: what is missing of them counts as removed. 0 between
-    /// snapshots.
-    pub problems: u64,
 }
 
 impl Repository {
@@ -137,74 +130,6 @@ impl Repository {
         diff.walk(&tops)?;
         diff.sum_chunks();
         Ok(diff.report)
-    }
-
-    /// As [`diff`](Self::diff), with what `source` has now instead of a later snapshot: what a backup of it would change.
-    /// Nothing is written.
-    ///
-    /// A file whose size, times and inode number are those of `before`, at the same path, is taken as unchanged, unless
-    /// `options.mode` is [`Mode::Full`]; all others are read. Of `options` the rest counts as it does for a backup with
-    /// `before` as its parent. Memory is O(metadata that differs). What cannot be read is an
-    /// [`Event::Problem`](crate::Event::Problem) and counted.
-    ///
-    /// # Errors
-    /// As [`diff`](Self::diff) and [`backup`](Self::backup).
-    ///
-    /// # Example
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use repo_core::{Memory, InitOptions, Repository, Secret};
-    /// # let (secret, _key_file) = Secret::generate_key()?;
-    /// # let repository = Repository::init(Arc::new(Memory::new()), &secret, &InitOptions::new())?;
-    /// use std::ops::ControlFlow;
-    ///
-    /// use repo_core::{BackupOptions, LocalTree, LocalTreeOptions, Silent};
-    ///
-    /// # let scratch = tempfile::tempdir().expect("a scratch directory");
-    /// # let home = scratch.path().to_owned();
-    /// # std::fs::write(home.join("letter"), "Dear reader").expect("a file");
-    /// let source = || LocalTree::new(&[home.clone()], LocalTreeOptions::new());
-    /// let snapshot = repository.backup(&source()?, &BackupOptions::new(), &Silent)?.snapshot.expect("it was made");
-    /// std::fs::remove_file(home.join("letter")).expect("it is gone");
-    /// let here = home.as_os_str().as_encoded_bytes();
-    /// let mut lines = Vec::new();
-    /// let now = (&source()? as _, here);
-    /// repository.diff_with_source((&snapshot, here), now, &BackupOptions::new(), &Silent, &mut |difference| {
-    ///     lines.push((difference.path.to_vec(), difference.change));
-    ///     ControlFlow::Continue(())
-    /// })?;
-    /// assert!(lines.contains(&(b"/letter".to_vec(), repo_core::Change::Removed)));
-    /// # Ok::<(), repo_core::Error>(())
-    /// ```
-    pub fn diff_with_source(
-        &self,
-        before: (&Snapshot, &[u8]),
-        after: (&dyn Source, &[u8]),
-        options: &BackupOptions,
-        progress: &dyn Progress,
-        each: &mut dyn FnMut(&Difference<'_>) -> ControlFlow<()>,
-    ) -> Result<DiffReport> {
-        let (source, path) = after;
-        // Before everything is read.
-        directory(&*self.store()?, before)?;
-        let draft = self.draft();
-        let mode = match options.mode {
-            Mode::Full => Mode::Full,
-            _ => Mode::Parent(before.0.id()),
-        };
-        // What is sealed here is opened by the comparison alone.
-        let options = BackupOptions {
-            mode,
-            dry_run: false,
-            skip_if_unchanged: false,
-            verify: false,
-            level: Some(0),
-            ..options.clone()
-        };
-        let now = draft.backup(source, &options, progress)?;
-        let snapshot = now.snapshot.ok_or_else(|| Error::Bug("a backup without a snapshot".to_owned()))?;
-        let report = draft.diff(before, (&snapshot, path), each)?;
-        Ok(DiffReport { problems: now.summary.problems, ..report })
     }
 }
 

@@ -37,6 +37,8 @@ struct Pattern {
     negated: bool,
     anchored: bool,
     ignore_case: bool,
+    /// It ended with `**`: what is below is meant, and not the path itself.
+    below: bool,
     /// No two `**` side by side, none at the end; if not anchored, none at the beginning.
     components: Vec<Component>,
 }
@@ -155,9 +157,11 @@ impl Patterns {
         self.matched(reached) && !self.patterns.iter().enumerate().any(takes_back)
     }
 
-    /// The same place, as if nothing had matched on the way: for a path that the user named, whatever patterns say.
+    /// The same place, as if nothing had matched on the way: for a path that the user named, whatever patterns say of it.
+    /// What they say of all that is below it (`/path/**`) counts.
     pub fn forgiven(&self, reached: &Reached) -> Reached {
-        Reached { decided: None, places: reached.places.clone() }
+        let decided = reached.decided.filter(|number| self.patterns[*number].below);
+        Reached { decided, places: reached.places.clone() }
     }
 
     /// Calls `found` with each place that `name` leads to. A pattern that comes before the one that has decided
@@ -213,14 +217,14 @@ impl Pattern {
             }
         }
         // What matches takes everything below with it: `a/**` is `a`, and a pattern that begins anywhere begins anywhere.
-        components.pop_if(|last| *last == Component::AnyNumber);
+        let below = components.pop_if(|last| *last == Component::AnyNumber).is_some();
         if components.first() == Some(&Component::AnyNumber) {
             components.remove(0);
             anchored = false;
         }
         // Everything, wherever it is anchored: decided at the root, and never asked again.
         anchored &= !components.is_empty();
-        Ok(Self { negated, anchored, ignore_case, components })
+        Ok(Self { negated, anchored, ignore_case, below, components })
     }
 }
 
