@@ -67,7 +67,8 @@ impl Backend for Draft {
 
     fn get(&self, name: &ObjectName, span: Span) -> Result<Bytes, BackendError> {
         match self.above.get(name, span) {
-            Err(error) if error.is_absent() => self.below.get(name, span),
+            // A mirror wants no writers, and none come to it.
+            Err(error) if error.is_absent() && *name != ObjectName::Mirror => self.below.get(name, span),
             result => result,
         }
     }
@@ -131,6 +132,13 @@ mod tests {
         let object = |name| Listed::Object { name, size: 3 };
         assert_eq!(names, [object(old), object(new)]);
         assert!(below.get(&new, Span::All).unwrap_err().is_absent());
+    }
+
+    #[test]
+    fn a_mirror_may_be_drafted_on() {
+        let below = Arc::new(Memory::new());
+        below.put_new(&ObjectName::Mirror, Bytes::from_static(b"mark")).unwrap();
+        assert!(Draft::new(below).get(&ObjectName::Mirror, Span::All).unwrap_err().is_absent());
     }
 
     #[test]

@@ -14,9 +14,9 @@ use super::{Backend, Capabilities, Listed, Prefix, Put, Removal, Span};
 use crate::error::{BackendError, BackendErrorKind};
 use crate::id::ObjectName;
 
-/// A backend to read from, and a mirror of it ([`Repository::mirror_to`](crate::Repository::mirror_to)), which has the same
-/// objects byte for byte. What the first has not, or cannot give, is read from the mirror; so are packs of which the first
-/// gives bytes that prove to be damaged. Nothing is written to either.
+/// A backend to read from, and a mirror of it ([`mirror`](crate::mirror)), which has the same objects byte for byte. What the
+/// first has not, or cannot give, is read from the mirror; so are packs of which the first gives bytes that prove to be
+/// damaged. Nothing is written to either.
 ///
 /// ```
 /// use std::sync::Arc;
