@@ -123,7 +123,7 @@ fn with_value(argument: Arg, command: &str, has_other_ids: bool, request: &Arc<R
         (_, "ID" | "SNAPSHOT") if !has_other_ids => {
             argument.add(ArgValueCompleter::new(move |current: &OsStr| request.snapshots(current)))
         }
-        (_, "ID[:PATH]") => {
+        (_, "ID[:PATH]" | "ID[:PATH]|DIRECTORY") => {
             argument.add(ArgValueCompleter::new(move |current: &OsStr| request.snapshots_and_paths(current)))
         }
         ("ls", "PATH") | ("dump", "FILE") if argument.is_positional() => {

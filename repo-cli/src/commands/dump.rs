@@ -114,14 +114,15 @@ impl Dump {
             _ => return Err(no_content(&path, "a device, fifo or socket")),
         };
         let wanted = Wanted { repository, snapshot, path, below, form };
-        let listener = Listener::new(&context.output)?;
+        // Into a pipe that nobody reads only a signal can end it, and it must: a flag would wait for the write to come back.
+        let deaf = Listener { output: &context.output, stop: Arc::default() };
         match &self.target {
-            Some(target) => wanted.to_file(target, &listener),
+            Some(target) => wanted.to_file(target, &Listener::new(&context.output)?),
             None if form.is_some() && context.output.out_is_terminal() => Err(Failure::with_hint(
                 "an archive does not belong on a terminal",
                 "write it to a file (--target FILE) or into a pipe",
             )),
-            None => wanted.write(&mut context.output.stream(), &listener, &|error| error.into()),
+            None => wanted.write(&mut context.output.stream(), &deaf, &|error| error.into()),
         }
     }
 }
@@ -219,7 +220,7 @@ fn copy(
     }
 }
 
-/// Hears notes, and Ctrl-C. It draws nothing: a status would be where the archive goes.
+/// Hears notes, and of a dump to a file Ctrl-C. It draws nothing: a status would be where the archive goes.
 struct Listener<'o> {
     output: &'o Output,
     stop: Arc<AtomicBool>,
