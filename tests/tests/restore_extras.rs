@@ -240,7 +240,7 @@ fn a_mirror_gives_what_the_repository_cannot() {
     fs::remove_dir_all(cli.path("repo/r")).expect("ours");
     cli.run(&["restore", "latest", "--target", "lost"]).ends(13);
     let run = cli.run(&["restore", "latest:/source", "--target", "back", "--mirror", "mirror"]).succeeds();
-    assert!(run.error.contains("came from the mirror") && run.error.contains("repair packs --mirror"), "{}", run.error);
+    assert!(run.error.contains("came from the mirror") && run.error.contains("repair packs --from"), "{}", run.error);
     assert_same(&cli.path("source"), &cli.path("back"), without_root());
     // All of it, where nothing is left of the first.
     fs::rename(cli.path("repo"), cli.path("gone")).expect("ours");

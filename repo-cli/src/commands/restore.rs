@@ -148,7 +148,7 @@ impl Restore {
         if let Some(taken) = mirrored.map(|mirrored| mirrored.taken_from_mirror()).filter(|taken| *taken > 0) {
             reporter.report(Event::Note {
                 message: &format!(
-                    "{} came from the mirror, since the repository could not give them; `icecore repair packs --mirror DIRECTORY` mends it",
+                    "{} came from the mirror, since the repository could not give them; `icecore repair packs --from DIRECTORY` mends it",
                     numbers::count(taken, "read")
                 ),
             });
