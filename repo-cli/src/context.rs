@@ -66,15 +66,18 @@ impl Context {
 
     /// Opens the repository.
     pub fn open(&self) -> Outcome<Repository> {
-        let hint = self.global.key_hint.clone().or_else(|| env::var("ICECORE_KEY_HINT").ok());
-        self.open_at(&self.place()?, hint, &(&self.global).into())
+        self.open_at(&self.place()?, self.key_hint(), &(&self.global).into())
     }
 
     /// Opens the repository, and tells by which secret.
     pub fn open_knowing_how(&self) -> Outcome<(Repository, Secret)> {
-        let hint = self.global.key_hint.clone().or_else(|| env::var("ICECORE_KEY_HINT").ok());
         let place = self.place()?;
-        self.open_by(&place, self.backend_at(&place), hint, &(&self.global).into())
+        self.open_by(&place, self.backend_at(&place), self.key_hint(), &(&self.global).into())
+    }
+
+    /// The key to try first.
+    fn key_hint(&self) -> Option<String> {
+        self.global.key_hint.clone().or_else(|| env::var("ICECORE_KEY_HINT").ok())
     }
 
     /// Opens the repository to read it, with a mirror for what it cannot give itself.
@@ -92,9 +95,8 @@ impl Context {
             _ => {}
         }
         let both = Arc::new(Mirrored::new(first, second));
-        let hint = self.global.key_hint.clone().or_else(|| env::var("ICECORE_KEY_HINT").ok());
         let (repository, _) =
-            self.open_by(&place, Arc::clone(&both) as Arc<dyn Backend>, hint, &(&self.global).into())?;
+            self.open_by(&place, Arc::clone(&both) as Arc<dyn Backend>, self.key_hint(), &(&self.global).into())?;
         Ok((repository, both))
     }
 

@@ -277,6 +277,29 @@ impl Node {
 }
 
 impl Metadata {
+    /// An entry of which nothing but its kind and mode is known: of root, at the beginning of 1970, with one name.
+    pub(crate) fn unknown(kind: NodeKind, mode: u32) -> Self {
+        Self {
+            kind,
+            mode,
+            uid: 0,
+            gid: 0,
+            user: Vec::new(),
+            group: Vec::new(),
+            modified: Timestamp::default(),
+            changed: Timestamp::default(),
+            born: None,
+            accessed: None,
+            inode: 0,
+            device: 0,
+            links: 1,
+            size: 0,
+            special_device: 0,
+            flags: 0,
+            unstable: false,
+        }
+    }
+
     fn check(&self) -> Result<(), Corruption> {
         let times = [Some(self.modified), Some(self.changed), self.born, self.accessed];
         if times.iter().flatten().any(|time| time.nanoseconds >= 1_000_000_000) {

@@ -75,25 +75,7 @@ fn now() -> Timestamp {
 }
 
 fn file_metadata(time: Timestamp) -> Metadata {
-    Metadata {
-        kind: NodeKind::File,
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
-        user: Vec::new(),
-        group: Vec::new(),
-        modified: time,
-        changed: time,
-        born: None,
-        accessed: None,
-        inode: 0,
-        device: 0,
-        links: 1,
-        size: 0,
-        special_device: 0,
-        flags: 0,
-        unstable: false,
-    }
+    Metadata { modified: time, changed: time, ..Metadata::unknown(NodeKind::File, 0o644) }
 }
 
 impl Source for ReaderSource {

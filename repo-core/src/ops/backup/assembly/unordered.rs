@@ -13,7 +13,7 @@ use super::super::walker::{Attributes, Status};
 use super::Assembly;
 use crate::error::{Error, Result};
 use crate::format::snapshot::Root;
-use crate::format::tree::{Content, Metadata, Node, NodeKind, Subtree, Timestamp, Xattrs, decode_node, encode_node};
+use crate::format::tree::{Content, Metadata, Node, NodeKind, Subtree, Xattrs, decode_node, encode_node};
 use crate::store::Store;
 use crate::tree::{self, Nodes};
 
@@ -291,23 +291,5 @@ impl<'a> Assembly<'a, '_, '_> {
 
 /// A directory that only the paths below it tell of: what nobody can know is what it is most often, and the same each time.
 fn made_up() -> Metadata {
-    Metadata {
-        kind: NodeKind::Directory,
-        mode: 0o755,
-        uid: 0,
-        gid: 0,
-        user: Vec::new(),
-        group: Vec::new(),
-        modified: Timestamp::default(),
-        changed: Timestamp::default(),
-        born: None,
-        accessed: None,
-        inode: 0,
-        device: 0,
-        links: 1,
-        size: 0,
-        special_device: 0,
-        flags: 0,
-        unstable: false,
-    }
+    Metadata::unknown(NodeKind::Directory, 0o755)
 }
