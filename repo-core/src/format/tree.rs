@@ -1,6 +1,8 @@
 //! Nodes of a directory's Merkle B-tree: the ordered entries of one directory, in chunks of kind `Tree`.
 //! Where a node is split is `crate::tree`'s business.
 
+use bytes::Bytes;
+
 use super::cursor::Cursor;
 use super::node::RECORD_BYTES_MIN;
 pub use super::node::{
@@ -69,6 +71,30 @@ fn prefix(level: u8, count: usize) -> Vec<u8> {
 
 /// Either kind of node. Names must ascend strictly; sums must not overflow.
 pub fn decode_tree_node(bytes: &[u8]) -> Result<TreeNode, Corruption> {
+    let (mut cursor, level, count) = open_node(bytes)?;
+    let node = if level == 0 { decode_leaf(&mut cursor, count)? } else { decode_branch(&mut cursor, level, count)? };
+    cursor.finish()?;
+    Ok(node)
+}
+
+/// The records of a leaf as they stand, for those who compare before they decode: what they say is not looked at, nor that
+/// their names ascend. `None`: a branch.
+pub fn leaf_records(bytes: &Bytes) -> Result<Option<Vec<Bytes>>, Corruption> {
+    let (mut cursor, level, count) = open_node(bytes)?;
+    if level > 0 {
+        return Ok(None);
+    }
+    let count = count_of_records(&cursor, count)?;
+    let mut records = Vec::with_capacity(count);
+    for _ in 0..count {
+        records.push(bytes.slice_ref(next_record(&mut cursor)?));
+    }
+    cursor.finish()?;
+    Ok(Some(records))
+}
+
+/// Behind the eight bytes at the beginning of a node: its items, its level, and how many they are said to be.
+fn open_node(bytes: &[u8]) -> Result<(Cursor<'_>, u8, u64), Corruption> {
     if bytes.len() > TREE_NODE_BYTES_MAX {
         return Err(Corruption::OverLimit("tree node"));
     }
@@ -86,18 +112,24 @@ pub fn decode_tree_node(bytes: &[u8]) -> Result<TreeNode, Corruption> {
     if count == 0 {
         return Err(Corruption::Malformed("tree node: empty"));
     }
-    let node = if level == 0 { decode_leaf(&mut cursor, count)? } else { decode_branch(&mut cursor, level, count)? };
-    cursor.finish()?;
-    Ok(node)
+    Ok((cursor, level, count))
+}
+
+fn count_of_records(cursor: &Cursor<'_>, count: u64) -> Result<usize, Corruption> {
+    cursor.count(count, 4 + RECORD_BYTES_MIN, TREE_NODE_BYTES_MAX, "count of nodes")
+}
+
+fn next_record<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Corruption> {
+    let length = cursor.u32()? as usize;
+    cursor.bytes(length)
 }
 
 fn decode_leaf(cursor: &mut Cursor<'_>, count: u64) -> Result<TreeNode, Corruption> {
-    let count = cursor.count(count, 4 + RECORD_BYTES_MIN, TREE_NODE_BYTES_MAX, "count of nodes")?;
+    let count = count_of_records(cursor, count)?;
     let mut nodes: Vec<Node> = Vec::with_capacity(count);
     let mut bytes = 0_u64;
     for _ in 0..count {
-        let length = cursor.u32()? as usize;
-        let node = decode_node(cursor.bytes(length)?)?;
+        let node = decode_node(next_record(cursor)?)?;
         if nodes.last().is_some_and(|last| last.name >= node.name) {
             return Err(Corruption::Malformed("order of names"));
         }
@@ -191,6 +223,20 @@ mod tests {
         assert_eq!(patched(4, &[1]), Err(Corruption::Malformed("end: bytes are left over")));
         let long = vec![0; TREE_NODE_BYTES_MAX + 1];
         assert_eq!(decode_tree_node(&long), Err(Corruption::OverLimit("tree node")));
+    }
+
+    #[test]
+    fn records_of_a_leaf_are_what_it_was_made_of_and_a_branch_has_none() {
+        let nodes = sample_nodes();
+        let records = leaf_records(&encode_nodes(&nodes).into()).expect("whole").expect("a leaf");
+        let decoded: Vec<Node> = records.iter().map(|record| decode_node(record).expect("a record")).collect();
+        assert_eq!(decoded, nodes);
+        assert_eq!(leaf_records(&Bytes::from(vector!("tree_branch"))), Ok(None));
+        let leaf = encode_nodes(&nodes);
+        for length in 0..leaf.len() {
+            assert!(leaf_records(&Bytes::copy_from_slice(&leaf[..length])).is_err(), "cut to {length}");
+        }
+        assert!(leaf_records(&[leaf, vec![0]].concat().into()).is_err());
     }
 
     #[test]

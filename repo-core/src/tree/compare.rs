@@ -1,15 +1,19 @@
 //! Two trees side by side: the entries of a directory in which they differ, and the chunks of a file in which its versions
-//! differ. What both share is passed over by its id, so that the cost is that of the difference.
+//! differ. What both share is passed over by its id, and in a leaf by its record, undecoded: the cost is the difference's.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
-use super::read::{load_sized, malformed};
+use bytes::Bytes;
+
+use super::read::{check_level, malformed};
 use super::references::load_list;
 use crate::error::Result;
 use crate::format::list::ListNode;
-use crate::format::tree::{Child, Content, Extent, ExtentKind, Node, Subtree, TreeNode};
-use crate::id::ChunkId;
+use crate::format::tree::{
+    Child, Content, Extent, ExtentKind, Node, Subtree, TreeNode, decode_node, decode_tree_node, leaf_records,
+};
+use crate::id::{ChunkId, ChunkKind};
 use crate::store::Store;
 
 /// An entry that is not the same on both sides. Boxed, since nodes are large and few differ.
@@ -45,14 +49,16 @@ impl<'s> Pairs<'s> {
 
     fn advance(&mut self) -> Result<Option<Pair>> {
         loop {
-            let (before, after) = (self.before.pending.last(), self.after.pending.last());
-            let step = match (before, after) {
+            self.pass_equal_records()?;
+            self.before.decode_next(self.store)?;
+            self.after.decode_next(self.store)?;
+            let step = match (self.before.front(), self.after.front()) {
                 (None, None) => return Ok(None),
-                (Some(Item::Node(_)), None) => Step::Before,
-                (None, Some(Item::Node(_))) => Step::After,
-                (Some(Item::Below(..)), None) => Step::EnterBefore,
-                (None, Some(Item::Below(..))) => Step::EnterAfter,
-                (Some(before), Some(after)) => compare(before, after),
+                (Some(Front::Node(_)), None) => Step::Before,
+                (None, Some(Front::Node(_))) => Step::After,
+                (Some(Front::Below(_)), None) => Step::EnterBefore,
+                (None, Some(Front::Below(_))) => Step::EnterAfter,
+                (Some(before), Some(after)) => compare(&before, &after),
             };
             match step {
                 Step::EnterBefore => self.before.enter(self.store)?,
@@ -65,16 +71,28 @@ impl<'s> Pairs<'s> {
                     self.before.pass()?;
                     self.after.pass()?;
                 }
-                Step::Before => return self.before.take().map(|node| Some(Pair::Before(node))),
-                Step::After => return self.after.take().map(|node| Some(Pair::After(node))),
+                Step::Before => return Ok(self.before.take()?.map(Pair::Before)),
+                Step::After => return Ok(self.after.take()?.map(Pair::After)),
                 Step::Both => {
-                    let (before, after) = (self.before.take()?, self.after.take()?);
-                    if before != after {
+                    if let (Some(before), Some(after)) = (self.before.take()?, self.after.take()?)
+                        && before != after
+                    {
                         return Ok(Some(Pair::Both(before, after)));
                     }
                 }
             }
         }
+    }
+
+    /// What is recorded with the same bytes is the same. Of a directory of which little changed that is nearly all.
+    fn pass_equal_records(&mut self) -> Result<()> {
+        while let (Some(before), Some(after)) = (self.before.record(), self.after.record())
+            && before == after
+        {
+            self.before.drop_record()?;
+            self.after.drop_record()?;
+        }
+        Ok(())
     }
 }
 
@@ -84,8 +102,8 @@ impl Iterator for Pairs<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         let next = self.advance();
         if next.is_err() {
-            self.before.pending.clear();
-            self.after.pending.clear();
+            self.before.end();
+            self.after.end();
         }
         next.transpose()
     }
@@ -102,21 +120,21 @@ enum Step {
     Both,
 }
 
-fn compare(before: &Item, after: &Item) -> Step {
+fn compare(before: &Front<'_>, after: &Front<'_>) -> Step {
     match (before, after) {
-        (Item::Node(before), Item::Node(after)) => match before.name.cmp(&after.name) {
+        (Front::Node(before), Front::Node(after)) => match before.name.cmp(&after.name) {
             Ordering::Less => Step::Before,
             Ordering::Greater => Step::After,
             Ordering::Equal => Step::Both,
         },
         // What is below a child begins with its first name: an entry that comes before that has no partner there.
-        (Item::Node(node), Item::Below(_, child)) if node.name < child.first_name => Step::Before,
-        (Item::Below(_, child), Item::Node(node)) if node.name < child.first_name => Step::After,
-        (Item::Node(_), Item::Below(..)) => Step::EnterAfter,
-        (Item::Below(..), Item::Node(_)) => Step::EnterBefore,
-        (Item::Below(_, before), Item::Below(_, after)) if before.subtree == after.subtree => Step::Pass,
+        (Front::Node(node), Front::Below(child)) if node.name < child.first_name => Step::Before,
+        (Front::Below(child), Front::Node(node)) if node.name < child.first_name => Step::After,
+        (Front::Node(_), Front::Below(_)) => Step::EnterAfter,
+        (Front::Below(_), Front::Node(_)) => Step::EnterBefore,
+        (Front::Below(before), Front::Below(after)) if before.subtree == after.subtree => Step::Pass,
         // The one that begins earlier, else the larger one, may hold what the other is.
-        (Item::Below(_, before), Item::Below(_, after)) => {
+        (Front::Below(before), Front::Below(after)) => {
             let earlier = before.first_name.cmp(&after.first_name);
             match earlier.then(after.subtree.entries.cmp(&before.subtree.entries)) {
                 Ordering::Less => Step::EnterBefore,
@@ -127,18 +145,24 @@ fn compare(before: &Item, after: &Item) -> Step {
     }
 }
 
-#[derive(Debug)]
-enum Item {
-    Node(Box<Node>),
-    /// A part of the directory that was not looked into, and the level it must have.
-    Below(Option<u8>, Child),
+/// What comes next on one side.
+enum Front<'a> {
+    Node(&'a Node),
+    /// A part of the directory that was not looked into.
+    Below(&'a Child),
 }
 
-/// One version of the directory. Names must ascend and entries be no more than was said, as in [`super::Nodes`].
+/// One version of the directory. Names must ascend, as far as they are looked at, and entries be no more than was said, as
+/// in [`super::Nodes`].
 #[derive(Debug)]
 struct Side {
-    /// The next one last.
-    pending: Vec<Item>,
+    /// The entry that comes next, if it was looked at.
+    next: Option<Box<Node>>,
+    /// The entries behind it in the same leaf, and the leaf's id.
+    records: std::vec::IntoIter<Bytes>,
+    leaf: ChunkId,
+    /// The parts behind the leaf, each with the level it must have; the next one last.
+    pending: Vec<(Option<u8>, Child)>,
     last_name: Option<Vec<u8>>,
     entries_left: u64,
     met: Vec<Met>,
@@ -146,8 +170,11 @@ struct Side {
 
 impl Side {
     fn new(directory: Option<&Subtree>) -> Self {
-        let root = directory.map(|subtree| Item::Below(None, Child { subtree: *subtree, first_name: Vec::new() }));
+        let root = directory.map(|subtree| (None, Child { subtree: *subtree, first_name: Vec::new() }));
         Self {
+            next: None,
+            records: Vec::new().into_iter(),
+            leaf: ChunkId([0; 32]),
             pending: root.into_iter().collect(),
             last_name: None,
             entries_left: directory.map_or(0, |subtree| subtree.entries),
@@ -155,37 +182,59 @@ impl Side {
         }
     }
 
-    fn enter(&mut self, store: &Store) -> Result<()> {
-        let Some(Item::Below(level, child)) = self.pending.pop() else { return Ok(()) };
-        let (node, length) = load_sized(store, &child.subtree.root, level)?;
-        self.met.push((child.subtree.root, length));
-        match node {
-            TreeNode::Leaf(nodes) => {
-                self.pending.extend(nodes.into_iter().rev().map(|node| Item::Node(Box::new(node))))
-            }
-            TreeNode::Branch { level, children } => {
-                self.pending.extend(children.into_iter().rev().map(|child| Item::Below(Some(level - 1), child)));
-            }
+    /// The record that comes next, if nothing that was decoded comes before it.
+    fn record(&self) -> Option<&Bytes> {
+        self.records.as_slice().first().filter(|_| self.next.is_none())
+    }
+
+    fn drop_record(&mut self) -> Result<()> {
+        self.records.next();
+        self.count(1)
+    }
+
+    fn decode_next(&mut self, store: &Store) -> Result<()> {
+        if self.next.is_none()
+            && let Some(record) = self.records.next()
+        {
+            let node = decode_node(&record);
+            self.next = Some(Box::new(node.map_err(|problem| store.corrupt(ChunkKind::Tree, &self.leaf, problem))?));
         }
         Ok(())
     }
 
-    fn take(&mut self) -> Result<Box<Node>> {
-        match self.pending.pop() {
-            Some(Item::Node(node)) => {
-                if self.last_name.as_ref().is_some_and(|last| *last >= node.name) {
-                    return Err(malformed("a directory whose names do not ascend"));
-                }
-                self.last_name = Some(node.name.clone());
-                self.count(1)?;
-                Ok(node)
-            }
-            _ => Err(crate::Error::Bug("an entry was taken where none is".into())),
+    fn front(&self) -> Option<Front<'_>> {
+        let below = || self.pending.last().map(|(_, child)| Front::Below(child));
+        self.next.as_deref().map(Front::Node).or_else(below)
+    }
+
+    /// Looks into the part that comes next, when no entry comes before it.
+    fn enter(&mut self, store: &Store) -> Result<()> {
+        let Some((level, Child { subtree, .. })) = self.pending.pop() else { return Ok(()) };
+        let bytes = store.get(ChunkKind::Tree, &subtree.root)?;
+        self.met.push((subtree.root, bytes.len() as u32));
+        let corrupt = |problem| store.corrupt(ChunkKind::Tree, &subtree.root, problem);
+        if let Some(records) = leaf_records(&bytes).map_err(corrupt)? {
+            check_level(0, level)?;
+            (self.records, self.leaf) = (records.into_iter(), subtree.root);
+        } else if let TreeNode::Branch { level: found, children } = decode_tree_node(&bytes).map_err(corrupt)? {
+            check_level(found, level)?;
+            self.pending.extend(children.into_iter().rev().map(|child| (Some(found - 1), child)));
         }
+        Ok(())
+    }
+
+    fn take(&mut self) -> Result<Option<Box<Node>>> {
+        let Some(node) = self.next.take() else { return Ok(None) };
+        if self.last_name.as_ref().is_some_and(|last| *last >= node.name) {
+            return Err(malformed("a directory whose names do not ascend"));
+        }
+        self.last_name = Some(node.name.clone());
+        self.count(1)?;
+        Ok(Some(node))
     }
 
     fn pass(&mut self) -> Result<()> {
-        let Some(Item::Below(_, child)) = self.pending.pop() else { return Ok(()) };
+        let Some((_, child)) = self.pending.pop() else { return Ok(()) };
         self.last_name = self.last_name.take().max(Some(child.first_name));
         // A subtree counts what lies below its directories too.
         self.entries_left = self.entries_left.saturating_sub(child.subtree.entries);
@@ -196,6 +245,12 @@ impl Side {
         let left = self.entries_left.checked_sub(entries);
         self.entries_left = left.ok_or_else(|| malformed("a directory with too many entries"))?;
         Ok(())
+    }
+
+    fn end(&mut self) {
+        self.next = None;
+        self.records = Vec::new().into_iter();
+        self.pending.clear();
     }
 }
 

@@ -225,23 +225,24 @@ pub fn page(store: &Store, directory: Option<&Subtree>, name: &[u8]) -> Result<P
     }
 }
 
-/// One node; `level` is what its parent says it must be, so that a loop of nodes ends.
+/// One node; `level` is what its parent says it must be.
 pub(super) fn load(store: &Store, id: &ChunkId, level: Option<u8>) -> Result<TreeNode> {
-    load_sized(store, id, level).map(|(node, _)| node)
-}
-
-/// The same, with the length of its plaintext.
-pub(super) fn load_sized(store: &Store, id: &ChunkId, level: Option<u8>) -> Result<(TreeNode, u32)> {
     let bytes = store.get(ChunkKind::Tree, id)?;
     let node = decode_tree_node(&bytes).map_err(|problem| store.corrupt(ChunkKind::Tree, id, problem))?;
     let found = match &node {
         TreeNode::Leaf(_) => 0,
         TreeNode::Branch { level, .. } => *level,
     };
-    if level.is_some_and(|level| level != found) || usize::from(found) > LEVELS_MAX {
+    check_level(found, level)?;
+    Ok(node)
+}
+
+/// A node's level is the one that its parent says it must have, so that a loop of nodes ends.
+pub(super) fn check_level(found: u8, expected: Option<u8>) -> Result<()> {
+    if expected.is_some_and(|expected| expected != found) || usize::from(found) > LEVELS_MAX {
         return Err(malformed("a tree whose levels do not descend"));
     }
-    Ok((node, bytes.len() as u32))
+    Ok(())
 }
 
 pub(super) fn malformed(what: &'static str) -> Error {
