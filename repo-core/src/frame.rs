@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io::Cursor;
 
 use zstd::bulk::{Compressor, Decompressor};
-use zstd::zstd_safe::{self, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
+use zstd::zstd_safe::{self, CParameter};
 
 use crate::error::Corruption;
 use crate::format::FRAME_RAW_BYTES_MAX;
@@ -12,9 +12,6 @@ use crate::format::pack::Codec;
 
 /// The highest zstd level whose window, 2^23 bytes, the format allows.
 const LEVEL_MAX: i32 = 19;
-
-/// The largest window the format allows.
-const WINDOW_LOG_MAX: u32 = 23;
 
 /// The default level. zstd sizes its tables for small memory; twice the entries find more in a frame of 1 MiB
 /// (docs/design.md, "Level").
@@ -29,8 +26,6 @@ const PROBE_SAMPLE_BYTES: usize = 4 << 10;
 pub struct FrameCodec {
     compressor: Compressor<'static>,
     decompressor: Decompressor<'static>,
-    /// Of frames that are not decoded to their end; made when first wanted.
-    beginnings: Option<DCtx<'static>>,
     stores_raw: bool,
     /// What [`Self::take_scratch`] lends.
     scratch: [Vec<u8>; 2],
@@ -48,7 +43,6 @@ impl FrameCodec {
         Self {
             compressor: compressor(level.clamp(1, LEVEL_MAX)),
             decompressor: Decompressor::new().expect("a context without dictionary has nothing to refuse"),
-            beginnings: None,
             stores_raw: false,
             scratch: [Vec::new(), Vec::new()],
         }
@@ -115,37 +109,6 @@ impl FrameCodec {
             Ok(length) if length == raw_length => Ok(()),
             _ => Err(Corruption::Malformed("zstd frame")),
         }
-    }
-
-    /// The first `length` bytes of a zstd frame of `raw_length`: what is behind them is not decoded, nor looked at.
-    pub fn decompress_beginning(
-        &mut self,
-        stored: &[u8],
-        raw_length: usize,
-        length: usize,
-    ) -> Result<Vec<u8>, Corruption> {
-        if raw_length > FRAME_RAW_BYTES_MAX as usize || length > raw_length {
-            return Err(Corruption::OverLimit("frame length"));
-        }
-        check_zstd_frame(stored, raw_length)?;
-        let malformed = |_| Corruption::Malformed("zstd frame");
-        let context = self.beginnings.get_or_insert_with(DCtx::create);
-        context.reset(ResetDirective::SessionOnly).map_err(malformed)?;
-        // Here zstd keeps a window of its own, as large as the frame asks for.
-        context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(malformed)?;
-        let mut raw = Vec::with_capacity(length);
-        let mut out = OutBuffer::around(&mut raw);
-        let mut input = InBuffer::around(stored);
-        while out.pos() < length {
-            let before = (out.pos(), input.pos());
-            context.decompress_stream(&mut out, &mut input).map_err(malformed)?;
-            if (out.pos(), input.pos()) == before {
-                return Err(Corruption::Malformed("zstd frame"));
-            }
-        }
-        drop(out);
-        raw.truncate(length);
-        Ok(raw)
     }
 
     /// Two empty buffers that keep their memory; give them back with [`Self::return_scratch`].
@@ -326,23 +289,6 @@ mod tests {
             decompress(codec, &[&stored[..], &[0]].concat(), length).unwrap_err();
             decompress(codec, &[&stored[..], &compress(&text(2, 100)).1].concat(), length).unwrap_err();
         }
-    }
-
-    #[test]
-    fn a_beginning_is_what_the_whole_begins_with_and_stays_so_after_a_failure() {
-        let raw: Vec<u8> = (0..300_000_u32).flat_map(|number| (number / 7).to_le_bytes()).take(1 << 20).collect();
-        let (codec, stored) = compress(&raw);
-        assert_eq!(codec, Codec::Zstd);
-        let mut reader = FrameCodec::new(3);
-        for length in [0, 1, 4096, 128 << 10, (128 << 10) + 1, 700_001, raw.len()] {
-            assert_eq!(reader.decompress_beginning(&stored, raw.len(), length).as_deref(), Ok(&raw[..length]));
-            let cut = &stored[..stored.len() / 2];
-            assert_eq!(reader.decompress_beginning(cut, raw.len(), length), Err(Corruption::Malformed("zstd frame")));
-        }
-        let beyond = reader.decompress_beginning(&stored, raw.len(), raw.len() + 1);
-        assert_eq!(beyond, Err(Corruption::OverLimit("frame length")));
-        let of_other_length = reader.decompress_beginning(&stored, raw.len() + 1, 1);
-        assert_eq!(of_other_length, Err(Corruption::Malformed("zstd frame")));
     }
 
     #[test]

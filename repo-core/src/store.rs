@@ -36,7 +36,7 @@ use crate::mutants::mutant;
 use crate::pipeline::lock;
 use crate::seal::PackKeys;
 
-use frames::{FrameCache, Wanted};
+use frames::FrameCache;
 use tables::Tables;
 
 /// Plaintext of opened frames that is kept, in bytes: enough for two threads to restore in the order of the packs
@@ -160,7 +160,7 @@ impl Store {
     /// fails will fail again, and be told, when the chunk is asked for.
     pub fn warm(&self, kind: ChunkKind, id: &ChunkId) {
         if let Some(place) = self.view().places(kind, id).first() {
-            self.frame(kind, place).ok();
+            self.frames.get((place.pack, place.frame.ordinal), || self.open_frame(place)).ok();
         }
     }
 
@@ -190,7 +190,7 @@ impl Store {
     /// [`Error::Corrupt`] if it is not there as its name says.
     pub fn get_at(&self, kind: ChunkKind, id: &ChunkId, place: &Place) -> Result<Bytes> {
         let object = ObjectName::Pack(place.pack_kind, place.pack);
-        let raw = self.frame(kind, place)?;
+        let raw = self.frames.get((place.pack, place.frame.ordinal), || self.open_frame(place))?;
         let start = place.offset as usize;
         let end = start.checked_add(place.length as usize).filter(|end| *end <= raw.len());
         let end = end.ok_or_else(|| Corruption::Malformed("chunk outside its frame").of(object))?;
@@ -206,17 +206,8 @@ impl Store {
         self.get_at(kind, id, place).map(drop)
     }
 
-    /// A chunk's frame, as far as the chunk's end at least. Content is most often read frame by frame; of trees, who looks
-    /// for an entry wants one node of each frame, and decompressing is most of what that costs.
-    fn frame(&self, kind: ChunkKind, place: &Place) -> Result<Bytes> {
-        let whole = place.frame.record.raw_length as usize;
-        let end = (place.offset as usize).saturating_add(place.length as usize).min(whole);
-        let wanted = if kind == ChunkKind::Data { whole } else { end };
-        self.frames.get((place.pack, place.frame.ordinal), wanted, |wanted| self.open_frame(place, wanted))
-    }
-
-    fn open_frame(&self, place: &Place, wanted: Wanted) -> Result<Bytes> {
-        let read = |backend: &dyn Backend, pack: &PackKeys| self.open_frame_from(backend, pack, place, wanted);
+    fn open_frame(&self, place: &Place) -> Result<Bytes> {
+        let read = |backend: &dyn Backend, pack: &PackKeys| self.open_frame_from(backend, pack, place);
         let first = self.pack_keys(place.pack_kind, &place.pack).and_then(|pack| read(&*self.backend, &pack));
         let Some(mirror) = self.backend.mirror().filter(|_| first.is_err()) else { return first };
         // Not the keys that are kept: they may be of a damaged header.
@@ -224,7 +215,7 @@ impl Store {
         second.or(first)
     }
 
-    fn open_frame_from(&self, backend: &dyn Backend, pack: &PackKeys, place: &Place, wanted: Wanted) -> Result<Bytes> {
+    fn open_frame_from(&self, backend: &dyn Backend, pack: &PackKeys, place: &Place) -> Result<Bytes> {
         let object = ObjectName::Pack(place.pack_kind, place.pack);
         let record = place.frame.record;
         let span = Span::Range { offset: record.offset.into(), length: record.stored_length.into() };
@@ -233,11 +224,9 @@ impl Store {
             return Err(Corruption::Truncated.of(object));
         }
         let sealed = sealed.try_into_mut().map_or_else(|shared| shared.to_vec(), Vec::from);
-        let opened = self.with_codec(|codec| match wanted {
-            Wanted::Beginning(length) => pack.open_beginning(codec, place.frame, sealed, length),
-            Wanted::Whole => pack.open_frame(codec, place.frame, sealed),
-        });
-        opened.map(Bytes::from).map_err(|problem| problem.of(object))
+        self.with_codec(|codec| pack.open_frame(codec, place.frame, sealed))
+            .map(Bytes::from)
+            .map_err(|problem| problem.of(object))
     }
 
     fn pack_keys(&self, kind: PackKind, id: &PackId) -> Result<PackKeys> {

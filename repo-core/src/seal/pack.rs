@@ -364,22 +364,6 @@ impl PackKeys {
         Ok(sealed)
     }
 
-    /// The first `length` bytes of a frame at least. All of it is authenticated, but no more decompressed than that.
-    pub fn open_beginning(
-        &self,
-        codec: &mut FrameCodec,
-        place: FramePlace,
-        mut sealed: Vec<u8>,
-        length: usize,
-    ) -> Result<Vec<u8>, Corruption> {
-        let raw_length = place.record.raw_length as usize;
-        if place.record.codec != Codec::Zstd || length >= raw_length {
-            return self.open_frame(codec, place, sealed);
-        }
-        let stored = self.decrypt_frame(place, &mut sealed)?;
-        codec.decompress_beginning(stored, raw_length, length)
-    }
-
     /// The compressed bytes of a frame, decrypted in place: for who moves it to another pack.
     pub fn decrypt_frame<'m>(&self, place: FramePlace, sealed: &'m mut [u8]) -> Result<&'m mut [u8], Corruption> {
         if sealed.len() != place.record.stored_length as usize {

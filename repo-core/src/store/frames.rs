@@ -1,5 +1,4 @@
-//! Opened frames that are kept for a while; each is opened by one thread, and others wait for it. A frame may be kept in
-//! part, from its beginning: who comes back for more of it gets it whole.
+//! Opened frames that are kept for a while; each is opened by one thread, and others wait for it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -26,15 +25,6 @@ struct State {
     tick: u64,
 }
 
-/// How much of a frame is to be opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    /// So many bytes of plaintext at least, or all there are.
-    Beginning(usize),
-    /// What was opened of it before was not enough.
-    Whole,
-}
-
 struct Entry {
     /// Held while the frame is being opened. Empty after a failure, so that the next one tries again.
     slot: Arc<Mutex<Option<Bytes>>>,
@@ -48,16 +38,14 @@ impl FrameCache {
         Self { limit, state: Mutex::default() }
     }
 
-    /// The first `length` bytes of the frame at least, unless it is shorter, from the cache or by `open`.
-    pub fn get(&self, key: Key, length: usize, open: impl FnOnce(Wanted) -> Result<Bytes>) -> Result<Bytes> {
+    /// The frame, from the cache or by `open`.
+    pub fn get(&self, key: Key, open: impl FnOnce() -> Result<Bytes>) -> Result<Bytes> {
         let slot = self.slot(key);
         let mut frame = lock(&slot);
-        let wanted = match &*frame {
-            Some(bytes) if bytes.len() >= length => return Ok(bytes.clone()),
-            Some(_) => Wanted::Whole,
-            None => Wanted::Beginning(length),
-        };
-        match open(wanted) {
+        if let Some(bytes) = &*frame {
+            return Ok(bytes.clone());
+        }
+        match open() {
             Ok(bytes) => {
                 *frame = Some(bytes.clone());
                 drop(frame);
@@ -110,7 +98,7 @@ mod tests {
         let opened = std::cell::Cell::new(0);
         let get = |number| {
             cache
-                .get((PackId([0; 32]), number), 10, |_| {
+                .get((PackId([0; 32]), number), || {
                     opened.set(opened.get() + 1);
                     Ok(Bytes::from(vec![0; 10]))
                 })
@@ -129,28 +117,9 @@ mod tests {
     }
 
     #[test]
-    fn of_a_frame_as_much_is_opened_as_is_wanted_and_all_of_it_the_second_time() {
-        let cache = FrameCache::new(25);
-        let get = |length, expected: Option<Wanted>| {
-            let mut asked = None;
-            let frame = cache.get((PackId([0; 32]), 1), length, |wanted| {
-                asked = Some(wanted);
-                Ok(Bytes::from(vec![0; if let Wanted::Beginning(length) = wanted { length } else { 20 }]))
-            });
-            assert!(frame.unwrap().len() >= length);
-            assert_eq!(asked, expected);
-            lock(&cache.state).bytes
-        };
-        assert_eq!(get(5, Some(Wanted::Beginning(5))), 5);
-        assert_eq!(get(3, None), 5);
-        assert_eq!(get(6, Some(Wanted::Whole)), 20);
-        assert_eq!(get(20, None), 20);
-    }
-
-    #[test]
     fn a_failure_is_not_kept() {
         let cache = FrameCache::new(25);
-        assert!(cache.get((PackId([0; 32]), 1), 1, |_| Err(Error::Cancelled)).is_err());
-        assert!(cache.get((PackId([0; 32]), 1), 1, |_| Ok(Bytes::new())).is_ok());
+        assert!(cache.get((PackId([0; 32]), 1), || Err(Error::Cancelled)).is_err());
+        assert!(cache.get((PackId([0; 32]), 1), || Ok(Bytes::new())).is_ok());
     }
 }
