@@ -311,7 +311,7 @@ mod tests {
             ("message x\n  a  string\n  b  string\n  a?  string", 7, "already"),
             ("message x\n  ...y", 5, "no shape y"),
             ("message x\n  a  string\n  ...y\nshape y\n  a  string", 8, "already"),
-            ("shape y\n  ...z\nshape z\n  ...y", 5, "part of itself"),
+            ("shape y\n  ...z\nshape z\n  ...y", 7, "part of itself"),
             ("shape y\n  a  string\nshape y\n  a  string\nvalue y", 6, "already"),
             ("shape y\n  a  string", 0, "nothing uses"),
             ("bytes all", 4, "neither message"),
