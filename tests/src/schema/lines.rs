@@ -16,10 +16,21 @@ impl Schema {
         headings.flat_map(|heading| heading.split(", ")).collect()
     }
 
-    /// Standard output of a command that did what it should: a value a line, or nothing.
+    /// The command, of a line of arguments that begin with it.
+    pub fn command_of<'a>(&'a self, arguments: &[&str]) -> Option<&'a str> {
+        let is_begun = |name: &&str| name.split(' ').zip(arguments).filter(|(word, given)| word == *given).count();
+        let names = self.commands().into_iter().filter(|name| is_begun(name) == name.split(' ').count());
+        names.max_by_key(|name| name.len())
+    }
+
+    /// Notes how a command ended: each should end well once, and once not.
+    pub fn ended(&self, command: &str, code: i32) {
+        self.see([ending(command, code == 0)]);
+    }
+
+    /// Standard output of a command: a value a line, or nothing.
     pub fn check_out(&self, command: &str, out: &str) -> Result<(), String> {
         let section = self.section(command)?;
-        self.see([format!("{command} runs")]);
         if out.is_empty() && section.statements.iter().any(|statement| matches!(statement, Statement::Nothing)) {
             self.see([format!("{}: nothing", section.heading)]);
         }
@@ -32,7 +43,7 @@ impl Schema {
         if out.is_empty() || !section.statements.iter().any(|statement| matches!(statement, Statement::Bytes)) {
             return Err(format!("{command} should print bytes, and printed {out:?}"));
         }
-        self.see([format!("{command} runs"), format!("{}: bytes", section.heading)]);
+        self.see([format!("{}: bytes", section.heading)]);
         Ok(())
     }
 
@@ -59,7 +70,7 @@ impl Schema {
                 all.insert(place);
             }
         }
-        all.extend(self.commands().iter().map(|command| format!("{command} runs")));
+        all.extend(self.commands().iter().flat_map(|command| [true, false].map(|well| ending(command, well))));
         for (name, fields) in &self.shapes {
             everything(fields, &format!("shape {name}"), &mut all);
         }
@@ -226,6 +237,10 @@ fn all_of_type(of: &Type, place: &str, all: &mut Seen) {
     }
 }
 
+fn ending(command: &str, well: bool) -> String {
+    format!("{command} {}", if well { "ends well" } else { "fails" })
+}
+
 fn alternative(of: &Type, number: usize, place: &str) -> String {
     match of {
         Type::Literal(literal) => format!("{place} = {literal}"),
@@ -367,6 +382,11 @@ nothing
         schema.check_out("key add", "").expect("nothing");
         schema.check_bytes("key list", "text").expect("bytes");
         schema.check_bytes("init", "text").expect_err("they are not described");
+        for (command, code) in [("init", 0), ("init", 3), ("key add", 0), ("key add", 1), ("key list", 1)] {
+            schema.ended(command, code);
+        }
+        assert_eq!(schema.command_of(&["key", "add", "-q"]), Some("key add"));
+        assert_eq!(schema.command_of(&["key", "remove"]), None);
         let expected = [
             "Standard error: error",
             "Standard error: error.item",
@@ -378,6 +398,7 @@ nothing
             "init: made.more[]",
             "init: made.when is missing",
             "init: value",
+            "key list ends well",
             "shape part.count",
         ];
         assert_eq!(schema.unseen(), expected);

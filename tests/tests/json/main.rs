@@ -1,0 +1,168 @@
+//! docs/json.md is true: with `--json` every command prints what it describes and nothing else, and all that it describes is
+//! printed by some run here. The other files run the commands, each in rooms of its own.
+
+mod daily;
+mod damaged;
+mod places;
+mod reclaiming;
+mod running;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+
+use icecore_tests::cli::{Cli, Run, Runs};
+use icecore_tests::schema::Schema;
+use serde_json::Value;
+
+/// What no run here shows, and why.
+const UNSEEN: [(&str, &str); 0] = [];
+
+fn schema() -> Schema {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/json.md");
+    let page = fs::read_to_string(&path).expect("the page is there");
+    Schema::parse(&page).unwrap_or_else(|mistake| panic!("docs/json.md:{mistake}"))
+}
+
+/// A room whose every run is held to the page.
+struct Room<'s> {
+    cli: Cli,
+    schema: &'s Schema,
+}
+
+impl<'s> Room<'s> {
+    /// With a repository.
+    fn new(schema: &'s Schema) -> Self {
+        Self { cli: Cli::new(), schema }
+    }
+
+    /// A command that does what it should: its lines.
+    #[track_caller]
+    fn does(&self, arguments: &[&str]) -> Vec<Value> {
+        self.ends(0, arguments).json()
+    }
+
+    /// A command that ends with this code.
+    #[track_caller]
+    fn ends(&self, code: i32, arguments: &[&str]) -> Run {
+        self.ends_as(code, arguments, |_| {})
+    }
+
+    /// The same, after a change to how it is started.
+    #[track_caller]
+    fn ends_as(&self, code: i32, arguments: &[&str], change: impl FnOnce(&mut Command)) -> Run {
+        let mut command = self.cli.command(&[arguments, &["--json"]].concat());
+        change(&mut command);
+        let run = command.run().ends(code);
+        self.hold(arguments, &run);
+        self.schema.check_out(self.name(arguments), &run.out).unwrap_or_else(|why| panic!("{arguments:?}\n{why}"));
+        run
+    }
+
+    /// A command that prints bytes and no JSON.
+    #[track_caller]
+    fn prints(&self, arguments: &[&str]) {
+        let run = self.cli.run(&[arguments, &["--json"]].concat()).succeeds();
+        self.hold(arguments, &run);
+        self.schema.check_bytes(self.name(arguments), &run.out).unwrap_or_else(|why| panic!("{arguments:?}\n{why}"));
+    }
+
+    /// The section of a command.
+    #[track_caller]
+    fn name(&self, arguments: &[&str]) -> &'s str {
+        self.schema.command_of(arguments).unwrap_or_else(|| panic!("{arguments:?} has no section"))
+    }
+
+    /// Standard error is as described, and its last line, and no other, says why a command failed.
+    #[track_caller]
+    fn hold(&self, arguments: &[&str], run: &Run) {
+        let name = self.name(arguments);
+        self.schema.ended(name, run.code);
+        self.schema.check_error(name, &run.error).unwrap_or_else(|why| panic!("{arguments:?}\n{why}"));
+        let lines = run.error_json();
+        let ends: Vec<_> = lines.iter().filter(|line| line["message_type"] == "exit_error").collect();
+        match run.code {
+            0 => assert_eq!(ends, [&Value::Null; 0], "{arguments:?}"),
+            code => {
+                assert_eq!(ends, [lines.last().expect("a last line")], "{arguments:?}");
+                assert_eq!(ends[0]["code"], code, "{arguments:?}");
+                assert!(ends[0]["message"].as_str().is_some_and(|message| !message.is_empty()), "{arguments:?}");
+            }
+        }
+    }
+
+    /// Backs up `source`, and gives the snapshot's id.
+    #[track_caller]
+    fn backup(&self, more: &[&str]) -> String {
+        let lines = self.does(&[&["backup", "source"], more].concat());
+        text(&lines.last().expect("a summary")["snapshot_id"])
+    }
+}
+
+/// A value that is a string.
+#[track_caller]
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no string")).to_owned()
+}
+
+#[test]
+fn every_command_prints_what_is_described_and_all_of_it() {
+    let schema = schema();
+    let rooms: [fn(&Schema); 7] =
+        [refusals, daily::run, places::keys, places::run, damaged::run, reclaiming::run, running::run];
+    thread::scope(|scope| {
+        let threads: Vec<_> = rooms.iter().enumerate().filter(|(n, _)| std::env::var("ROOM").map_or(true, |r| r == n.to_string())).map(|(_, room)| scope.spawn(|| { let t = std::time::Instant::now(); let r = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| room(&schema))); eprintln!("ROOM {:?} {} {:?}", room as *const _, r.is_ok(), t.elapsed()); })).collect();
+        for thread in threads {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+    });
+    let unseen: BTreeSet<_> = schema.unseen().into_iter().collect();
+    let excused: BTreeSet<_> = UNSEEN.iter().map(|(what, _)| (*what).to_owned()).collect();
+    let told: Vec<_> = unseen.difference(&excused).map(String::as_str).collect();
+    assert!(told.is_empty(), "docs/json.md describes what was never printed:\n{}", told.join("\n"));
+}
+
+/// Each command, told what it does not understand; and without a repository, with a wrong key, and in alarm.
+fn refusals(schema: &Schema) {
+    let room = Room { cli: Cli::without_repository(), schema };
+    for command in schema.commands() {
+        let words: Vec<_> = command.split(' ').collect();
+        room.ends(1, &[&words[..], &["--no-such-flag"]].concat());
+    }
+    let init =
+        |arguments: &[&str]| room.ends_as(0, arguments, |command| _ = command.env_remove("ICECORE_KEY_FILE"));
+    init(&["init", "--new-key-file", "key"]);
+    init(&["init", "-r", "other", "--new-key-file", "other.key"]);
+    init(&["init", "-r", "weak", "--new-key-file", "weak.key", "--weak-store"]);
+    room.ends(1, &["init"]);
+    room.ends(10, &["backup", "-r", "nowhere", "source"]);
+    room.ends(10, &["snapshots", "-r", "nowhere"]);
+    room.ends(12, &["snapshots", "--key-file", "other.key"]);
+    room.ends(1, &["unlock", "--append-only", "more"]);
+    let id = room.backup(&[]);
+    room.ends(1, &["forget", "--append-only", &id]);
+    for folder in ["repo/snapshots", "repo/r/snapshots"] {
+        fs::remove_dir_all(room.cli.path(folder)).expect("ours");
+        fs::create_dir(room.cli.path(folder)).expect("ours");
+    }
+    room.ends(13, &["snapshots"]);
+    room.ends(0, &["snapshots", "--accept-rollback"]);
+}
+
+#[test]
+fn every_command_that_help_names_has_a_section_and_no_other_has() {
+    let cli = Cli::without_repository();
+    cli.run(&["generate", "--man", "pages"]).succeeds();
+    let pages = fs::read_dir(cli.path("pages")).expect("pages were written").flatten();
+    let names = pages.map(|page| page.file_name().into_string().expect("ASCII"));
+    let names = names.map(|name| name.trim_end_matches(".1").replacen("icecore-", "", 1));
+    // Those with commands of their own print nothing themselves.
+    let names = names.filter(|name| !["icecore", "key", "repair"].contains(&name.as_str()));
+    let schema = schema();
+    // The one command with a dash of its own.
+    let commands: BTreeSet<String> =
+        names.map(|name| if name == "cross-check" { name } else { name.replace('-', " ") }).collect();
+    assert_eq!(schema.commands().into_iter().map(str::to_owned).collect::<BTreeSet<_>>(), commands);
+}
