@@ -8,26 +8,23 @@ use std::process::Command;
 
 use icecore_tests::schema::Schema;
 use icecore_tests::whole::noise;
-use rustix::fs::XattrFlags;
 
 use crate::places::{files, flip};
-use crate::Room;
+use crate::{Room, archive};
 
 /// Entries of the directory that loses some.
-const MANY: usize = 3000;
+const MANY: usize = 1500;
 
-/// A room with a file, attributes that are stored apart, and a directory of so many entries that they are several objects;
-/// its packs have no parity. Then another backup, which shares most.
+/// A room with a file, and a directory of so many entries that they are several objects; its packs have no parity. Then
+/// another backup, which shares most; and an archive of a file with attributes that are stored apart.
 fn room(schema: &Schema) -> (Room<'_>, [String; 2]) {
     let room = Room::new(schema);
     let cli = &room.cli;
     room.does(&["repair", "parity", "--set", "0%"]);
     cli.write("source/file", noise(1, 100_000));
-    let large = [7u8; 3000];
-    rustix::fs::setxattr(cli.path("source/file"), "user.large", &large, XattrFlags::empty()).expect("attributes");
+    cli.write("source/many/first", "");
     for number in 0..MANY {
         let name = [format!("{number:05} ").as_bytes(), b"\xff"].concat();
-        cli.write("source/many/first", "");
         fs::write(cli.path("source/many").join(OsStr::from_bytes(&name)), "").expect("ours");
     }
     let first = room.backup(&["--threads", "1"]);
@@ -35,6 +32,11 @@ fn room(schema: &Schema) -> (Room<'_>, [String; 2]) {
     fs::remove_file(cli.path("source/many").join(OsStr::from_bytes(b"00000 \xff"))).expect("ours");
     cli.write("source/new", noise(2, 100_000));
     let second = room.backup(&["--threads", "1"]);
+    let attribute = [b"SCHILY.xattr.user.large=".to_vec(), noise(3, 5000)].concat();
+    // The length counts itself, four digits, and what stands beside it.
+    let record = [format!("{} ", attribute.len() + 6).into_bytes(), attribute, b"\n".to_vec()].concat();
+    cli.write("file.tar", archive(&[("pax", b'x', &record), ("bearer", b'0', b"text")]));
+    room.does(&["backup", "--from-tar", "file.tar", "--threads", "1"]);
     (room, [first, second])
 }
 
@@ -78,19 +80,17 @@ fn small_objects(room: &Room<'_>) {
             on_copy(room, 1, &["check", "--read-data"]);
         });
     }
-    for folder in ["sessions", "forgotten"] {
+    let (none, snapshot) = ("0".repeat(32), files(room, "repo/snapshots")[0].clone());
+    let forgotten = format!("forgotten/{}", snapshot.file_name().and_then(OsStr::to_str).expect("digits"));
+    for name in [&format!("sessions/{none}"), &forgotten, "gc/0000000000000001.mark", "mirror", "format"] {
         copied(room, |room| {
-            fs::create_dir_all(room.cli.path("copy").join(folder)).expect("ours");
-            fs::write(room.cli.path("copy").join(folder).join("0".repeat(32)), noise(9, 200)).expect("ours");
+            let path = room.cli.path("copy").join(name);
+            fs::create_dir_all(path.parent().expect("a directory")).expect("ours");
+            fs::write(path, noise(9, 200)).expect("ours");
             let run = room.cli.run(&["check", "--read-data", "--json", "-r", "copy", "--no-state"]);
-            eprintln!("{folder}: {run:?}");
+            eprintln!("{name}: {run:?}");
         });
     }
-    copied(room, |room| {
-        remove(&room.cli.path("copy/format"));
-        let run = room.cli.run(&["check", "--read-data", "--json", "-r", "copy", "--no-state"]);
-        eprintln!("format: {run:?}");
-    });
     copied(room, |room| {
         remove(&files(room, "copy/r/config")[0]);
         on_copy(room, 0, &["repair", "objects", "--dry-run"]);
@@ -103,29 +103,44 @@ fn small_objects(room: &Room<'_>) {
 /// Packs of data and of trees, in turn and together, and what repairs make of it.
 fn packs(room: &Room<'_>, first: &str) {
     let whole = room.cli.path("repo");
+    let from = ["repair", "packs", "--from", whole.to_str().expect("UTF-8")];
     for kind in ["d", "m"] {
-        let count = files(room, &format!("repo/packs/{kind}")).len();
-        for number in 0..count {
-            copied(room, |room| {
-                flip(&files(room, &format!("copy/packs/{kind}"))[number]);
-                on_copy(room, 1, &["check", "--read-data"]);
-                on_copy(room, 3, &["stats"]);
-            });
-            copied(room, |room| {
-                flip(&files(room, &format!("copy/packs/{kind}"))[number]);
-                on_copy(room, 0, &["repair", "packs", "--from", whole.to_str().expect("UTF-8")]);
-            });
+        for number in 0..files(room, &format!("repo/packs/{kind}")).len() {
+            for percent in [20, 50, 99] {
+                copied(room, |room| {
+                    flip_at(&files(room, &format!("copy/packs/{kind}"))[number], percent);
+                    on_copy(room, 1, &["check", "--read-data"]);
+                    let run = room.cli.run(&["repair", "packs", "--json", "-r", "copy", "--no-state"]);
+                    room.hold(&["repair", "packs"], &run);
+                    room.schema.check_out("repair packs", &run.out).expect("as described");
+                    on_copy(room, 0, &["repair", "snapshots"]);
+                });
+            }
         }
     }
     copied(room, |room| {
+        flip(&files(room, "copy/packs/d")[0]);
+        on_copy(room, 0, &from);
         files(room, "copy/packs/d").iter().for_each(|pack| flip(pack));
         on_copy(room, 1, &["repair", "packs", "--dry-run"]);
-        let run = room.cli.run(&["repair", "packs", "--json", "-r", "copy", "--no-state"]);
-        eprintln!("{run:?}");
+        on_copy(room, 3, &["restore", first, "-t", "back"]);
+        on_copy(room, 1, &["repair", "packs"]);
         on_copy(room, 0, &["repair", "snapshots", "--dry-run"]);
         on_copy(room, 0, &["repair", "snapshots", "--forget"]);
-        on_copy(room, 1, &["restore", first, "-t", "back"]);
     });
+    copied(room, |room| {
+        files(room, "copy/packs/m").iter().for_each(|pack| flip(pack));
+        on_copy(room, 3, &["stats"]);
+    });
+}
+
+/// Turns a bit at so many hundredths of a file.
+fn flip_at(path: &Path, percent: usize) {
+    let mut bytes = fs::read(path).expect("ours");
+    let at = bytes.len() * percent / 100;
+    bytes[at] ^= 1;
+    remove(path);
+    fs::write(path, bytes).expect("ours");
 }
 
 fn index(room: &Room<'_>) {

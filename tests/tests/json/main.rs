@@ -107,13 +107,51 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("{value} is no string")).to_owned()
 }
 
+/// A tar archive of entries: name, letter of the kind, content.
+fn archive(entries: &[(&str, u8, &[u8])]) -> Vec<u8> {
+    let mut archive = Vec::new();
+    for (name, kind, content) in entries {
+        let mut header = [0u8; 512];
+        let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
+        put(0, name);
+        put(100, "0000600\0");
+        put(108, "0000000\0");
+        put(116, "0000000\0");
+        put(124, &format!("{:011o}\0", content.len()));
+        put(136, "00000000000\0");
+        put(148, "        ");
+        put(156, &char::from(*kind).to_string());
+        put(257, "ustar\x0000");
+        put(329, "0000001\0");
+        put(337, "0000003\0");
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        archive.extend(header);
+        archive.extend_from_slice(content);
+        archive.resize(archive.len().next_multiple_of(512), 0);
+    }
+    archive.extend([0; 1024]);
+    archive
+}
+
 #[test]
 fn every_command_prints_what_is_described_and_all_of_it() {
     let schema = schema();
     let rooms: [fn(&Schema); 7] =
         [refusals, daily::run, places::keys, places::run, damaged::run, reclaiming::run, running::run];
     thread::scope(|scope| {
-        let threads: Vec<_> = rooms.iter().enumerate().filter(|(n, _)| std::env::var("ROOM").map_or(true, |r| r == n.to_string())).map(|(_, room)| scope.spawn(|| { let t = std::time::Instant::now(); let r = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| room(&schema))); eprintln!("ROOM {:?} {} {:?}", room as *const _, r.is_ok(), t.elapsed()); })).collect();
+        let threads: Vec<_> = rooms
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| std::env::var("ROOM").map_or(true, |r| r == n.to_string()))
+            .map(|(_, room)| {
+                scope.spawn(|| {
+                    let t = std::time::Instant::now();
+                    let r = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| room(&schema)));
+                    eprintln!("ROOM {:?} {} {:?}", room as *const _, r.is_ok(), t.elapsed());
+                })
+            })
+            .collect();
         for thread in threads {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
@@ -131,8 +169,7 @@ fn refusals(schema: &Schema) {
         let words: Vec<_> = command.split(' ').collect();
         room.ends(1, &[&words[..], &["--no-such-flag"]].concat());
     }
-    let init =
-        |arguments: &[&str]| room.ends_as(0, arguments, |command| _ = command.env_remove("ICECORE_KEY_FILE"));
+    let init = |arguments: &[&str]| room.ends_as(0, arguments, |command| _ = command.env_remove("ICECORE_KEY_FILE"));
     init(&["init", "--new-key-file", "key"]);
     init(&["init", "-r", "other", "--new-key-file", "other.key"]);
     init(&["init", "-r", "weak", "--new-key-file", "weak.key", "--weak-store"]);

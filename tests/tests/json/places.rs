@@ -127,8 +127,9 @@ fn mirror(room: &Room<'_>) {
     fs::write(cli.path("mirror/snapshots").join("0".repeat(32)), "of nobody").expect("ours");
     room.ends(3, &["cross-check", "mirror"]);
     fs::remove_file(cli.path("mirror/snapshots").join("0".repeat(32))).expect("ours");
-    flip(&files(room, "mirror/packs/d")[0]);
-    room.does(&["mirror", "mirror"]);
+    flip(&files(room, "mirror/config")[0]);
+    let run = room.does(&["mirror", "mirror"]);
+    eprintln!("{run:?}");
     let damaged = files(room, "repo/packs/d").remove(0);
     flip(&damaged);
     fs::remove_file(&files(room, "mirror/packs/d")[0]).expect("ours");

@@ -71,7 +71,7 @@ fn tree(schema: &Schema) {
         cli.write(&format!("source/{file}"), noise(file, 1 << 20));
     }
     room.backup(&[]);
-    for file in 2..4 {
+    for file in 0..2 {
         cli.write(&format!("source/{file}"), noise(10 + file, 1 << 20));
     }
     cli.write("source/a", "secret");
@@ -90,7 +90,8 @@ fn tree(schema: &Schema) {
     room.hold(&backup, &run);
     schema.check_out("backup", &run.out).expect("as described");
     let run =
-        icecore_tests::cli::Runs::run(&mut cli.command_as_nobody(&["diff", "latest:/source", "./source", "--json"])).ends(3);
+        icecore_tests::cli::Runs::run(&mut cli.command_as_nobody(&["diff", "latest:/source", "./source", "--json"]))
+            .ends(3);
     room.hold(&["diff"], &run);
     schema.check_out("diff", &run.out).expect("as described");
 
