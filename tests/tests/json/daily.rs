@@ -9,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use icecore_tests::schema::Schema;
 use icecore_tests::whole::noise;
 
-use crate::{Room, archive, text};
+use crate::{Room, archive, attributes, text};
 
 /// A name that is no UTF-8.
 const BAD: &[u8] = b"bad \xff name";
@@ -38,7 +38,16 @@ pub fn run(schema: &Schema) {
     change_source(&room);
     let second = room.backup(&["-vv", "--full", "--with-atime", "--host", "h"]);
     let third = room.backup(&["--differential", "--host", "h"]);
-    cli.write("devices.tar", archive(&[("fifo", b'6', b""), ("character", b'3', b""), ("block", b'4', b"")]));
+    cli.write(
+        "devices.tar",
+        archive(&[
+            ("fifo", b'6', b""),
+            ("character", b'3', b""),
+            ("block", b'4', b""),
+            ("pax", b'x', &attributes()),
+            ("bearer", b'0', b"text"),
+        ]),
+    );
     cli.write("empty.tar", archive(&[]));
     room.does(&["backup", "--from-tar", "devices.tar", "--as-path", "/tar", "--host", "tar"]);
     room.does(&["ls", "latest", "--recursive"]);

@@ -1,9 +1,10 @@
 //! Repositories beside one another, what is in them, what opens them, and what this machine keeps of them.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -52,6 +53,9 @@ pub fn run(schema: &Schema) {
     cli.write("source/text", "some words\n".repeat(1000));
     room.backup(&["--tag", "one"]);
     cli.write("source/b", noise(2, 100_000));
+    // So many parts of a file are a list of its own.
+    let file = File::create(cli.path("source/holes")).expect("ours");
+    (0..70).for_each(|part| file.write_all_at(&noise(part, 4096), part << 16).expect("ours"));
     room.backup(&[]);
     describe(&room);
     mirror(&room);
@@ -127,9 +131,10 @@ fn mirror(room: &Room<'_>) {
     fs::write(cli.path("mirror/snapshots").join("0".repeat(32)), "of nobody").expect("ours");
     room.ends(3, &["cross-check", "mirror"]);
     fs::remove_file(cli.path("mirror/snapshots").join("0".repeat(32))).expect("ours");
-    flip(&files(room, "mirror/config")[0]);
-    let run = room.does(&["mirror", "mirror"]);
-    eprintln!("{run:?}");
+    // Of two copies there one is gone and one is damaged.
+    fs::remove_file(&files(room, "mirror/snapshots")[0]).expect("ours");
+    flip(&files(room, "mirror/r/snapshots")[0]);
+    room.does(&["mirror", "mirror"]);
     let damaged = files(room, "repo/packs/d").remove(0);
     flip(&damaged);
     fs::remove_file(&files(room, "mirror/packs/d")[0]).expect("ours");

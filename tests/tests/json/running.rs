@@ -71,7 +71,7 @@ fn tree(schema: &Schema) {
         cli.write(&format!("source/{file}"), noise(file, 1 << 20));
     }
     room.backup(&[]);
-    for file in 0..2 {
+    for file in [1, 3] {
         cli.write(&format!("source/{file}"), noise(10 + file, 1 << 20));
     }
     cli.write("source/a", "secret");
