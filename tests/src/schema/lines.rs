@@ -107,7 +107,10 @@ impl Schema {
                 _ => continue,
             };
             match result {
-                Ok(()) => return Ok(self.see(seen)),
+                Ok(()) => {
+                    self.see(seen);
+                    return Ok(());
+                }
                 Err(problem) => problems.push(problem),
             }
         }
@@ -178,7 +181,10 @@ impl Schema {
                 for (number, of) in types.iter().enumerate() {
                     let mut more = Seen::from([alternative(of, number, place)]);
                     match self.check_value(of, value, place, &mut more) {
-                        Ok(()) => return Ok(seen.extend(more)),
+                        Ok(()) => {
+                            seen.extend(more);
+                            return Ok(());
+                        }
                         Err(problem) => problems.push(problem),
                     }
                 }
@@ -270,7 +276,7 @@ impl Basic {
 fn is_base64(text: &str) -> bool {
     let bare = text.trim_end_matches('=');
     let is_of_alphabet = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    text.len() % 4 == 0 && text.len() - bare.len() <= 2 && !bare.is_empty() && bare.bytes().all(is_of_alphabet)
+    text.len().is_multiple_of(4) && text.len() - bare.len() <= 2 && !bare.is_empty() && bare.bytes().all(is_of_alphabet)
 }
 
 /// `2026-11-20T12:00:00`, up to nine digits of a second, and Z or a zone.

@@ -75,7 +75,7 @@ fn tree(schema: &Schema) {
         cli.write(&format!("source/{file}"), noise(10 + file, 1 << 20));
     }
     cli.write("source/a", "secret");
-    fs::set_permissions(cli.path("source/a"), fs::Permissions::from_mode(0)).expect("ours");
+    fs::set_permissions(cli.path("source/a"), fs::Permissions::from_mode(0o000)).expect("ours");
     let backup = ["backup", "source", "--limit-upload", "1024", "--json"];
     let mut child = start(&mut cli.command_as_nobody(&backup));
     let mut out = BufReader::new(child.stdout.take().expect("piped"));
