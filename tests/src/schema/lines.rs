@@ -333,6 +333,8 @@ nothing
 ```
 ";
 
+    type Change<'c> = &'c dyn Fn(&mut Value);
+
     fn line(change: impl Fn(&mut Value)) -> String {
         let mut value = serde_json::json!({
             "message_type": "made", "id": "0123456789abcdef0123", "when": "2026-11-20T12:00:00.5+01:00", "kind": "a",
@@ -345,10 +347,10 @@ nothing
     #[test]
     fn what_is_described_passes_and_anything_else_is_refused() {
         let schema = Schema::parse(PAGE).expect("a page");
-        let out = |change: &dyn Fn(&mut Value)| schema.check_out("init", &line(change));
+        let out = |change: Change<'_>| schema.check_out("init", &line(change));
         out(&|_| {}).expect("as described");
         out(&|value| _ = value.as_object_mut().expect("an object").remove("when")).expect("it may be missing");
-        let refused: [(&str, &dyn Fn(&mut Value)); 11] = [
+        let refused: [(&str, Change<'_>); 11] = [
             ("not described", &|value| value["other"] = 1.into()),
             ("init: made.id is missing", &|value| _ = value.as_object_mut().expect("an object").remove("id")),
             ("made.id should be", &|value| value["id"] = "0123".into()),
