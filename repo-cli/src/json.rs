@@ -2,7 +2,6 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use repo_core::system::path_from_bytes;
 use repo_core::{Content, LineageRecord, Metadata, Node, NodeKind, Snapshot, Summary, Timestamp};
 use serde::Serialize;
 
@@ -166,6 +165,8 @@ pub struct NodeShape {
     pub links: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linktarget: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub linktarget_base64: Option<String>,
 }
 
 impl NodeShape {
@@ -174,6 +175,10 @@ impl NodeShape {
         let metadata = &node.metadata;
         let stamp = |time: Timestamp| time::rfc3339(time.seconds, time.nanoseconds, zone_minutes);
         let mode = go_mode(metadata);
+        let target = match &node.content {
+            Content::Symlink(target) => Some(target),
+            _ => None,
+        };
         Self {
             name: text(&node.name),
             name_base64: exact(&node.name),
@@ -193,10 +198,8 @@ impl NodeShape {
             inode: metadata.inode,
             device_id: metadata.device,
             links: metadata.links,
-            linktarget: match &node.content {
-                Content::Symlink(target) => Some(path_from_bytes(target.clone()).display().to_string()),
-                _ => None,
-            },
+            linktarget: target.map(|target| text(target)),
+            linktarget_base64: target.and_then(|target| exact(target)),
         }
     }
 }

@@ -19,6 +19,7 @@ mod others;
 mod output;
 mod owner;
 mod patterns;
+mod problems;
 mod progress;
 mod secrets;
 mod selection;

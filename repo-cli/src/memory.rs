@@ -11,12 +11,12 @@ use std::{fs, io, path};
 use repo_core::{
     ClientState, Error, KnownPlace, ObjectName, Repository, RepositoryId, RollbackSign, Sighting, Snapshot, Span,
 };
-use serde::Serialize;
 
 use crate::args::Global;
 use crate::exit::Outcome;
 use crate::names;
 use crate::output::Output;
+use crate::problems;
 use crate::state::State;
 
 /// What is remembered of one repository.
@@ -31,12 +31,6 @@ pub struct Memory {
     is_off: bool,
     accepts: bool,
     has_warned: AtomicBool,
-}
-
-#[derive(Serialize)]
-struct Said<'a> {
-    message_type: &'static str,
-    message: &'a str,
 }
 
 impl Memory {
@@ -228,11 +222,7 @@ impl Memory {
     }
 
     fn say(&self, output: &Output, kind: &'static str, text: &str) {
-        let text = names::words(text);
-        match output.is_json() {
-            true => output.error_json(&Said { message_type: kind, message: &text }),
-            false => output.error_line(&format!("{kind}: {text}")),
-        }
+        problems::note(output, kind, text);
     }
 }
 

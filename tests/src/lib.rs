@@ -12,6 +12,7 @@ pub mod faulty;
 pub mod privilege;
 pub mod process;
 pub mod restic;
+pub mod schema;
 pub mod simulate;
 pub mod terminal;
 pub mod tree;

@@ -12,6 +12,7 @@ use crate::exit::{Failure, Outcome};
 use crate::names;
 use crate::numbers;
 use crate::others::{Also, From};
+use crate::problems;
 use crate::progress::{Reporter, Task};
 use crate::selection::{self, Filters};
 use crate::time;
@@ -101,9 +102,7 @@ impl Copy {
         let report = result.map_err(|error| {
             Failure::from_verb(error, "what was copied stays, and the same command goes on from there")
         })?;
-        for error in &unreadable {
-            context.output.error_line(&format!("error: {}", names::words(&error.to_string())));
-        }
+        problems::unreadable(&context.output, "copy", &unreadable);
         print(context, &reporter, &targets, &snapshots, &report)?;
         match report.damaged.len() + unreadable.len() {
             0 => Ok(()),

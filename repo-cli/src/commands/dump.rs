@@ -11,7 +11,6 @@ use clap::{Args, ValueEnum};
 use repo_core::{
     ArchiveFormat, DumpOptions, Error, Event, NodeKind, Progress, Repository, Snapshot, StoredFile, system,
 };
-use serde::Serialize;
 
 use crate::args::with_exit_codes;
 use crate::context::Context;
@@ -19,6 +18,7 @@ use crate::exit::{Failure, Outcome};
 use crate::interrupt;
 use crate::names;
 use crate::output::Output;
+use crate::problems;
 use crate::selection::{self, At, Filters};
 
 /// Write a file of a snapshot, or a directory as an archive, to standard output.
@@ -176,7 +176,11 @@ const KEPT: &str = "what was written so far is no whole archive";
 fn give_up(file: &File, partial: &Path, output: &Output) {
     match file.metadata() {
         Ok(metadata) if metadata.len() > 0 => {
-            output.error_line(&format!("note: what was written is in {}; it is incomplete", names::path(partial)));
+            problems::note(
+                output,
+                "note",
+                &format!("what was written is in {}; it is incomplete", names::path(partial)),
+            );
         }
         _ => _ = fs::remove_file(partial),
     }
@@ -236,22 +240,13 @@ impl<'o> Listener<'o> {
 impl Progress for Listener<'_> {
     fn report(&self, event: Event<'_>) {
         if let Event::Note { message } = event {
-            match self.output.is_json() {
-                true => self.output.error_json(&Note { message_type: "note", message }),
-                false => self.output.error_line(&format!("warning: {}", names::words(message))),
-            }
+            problems::note(self.output, "warning", message);
         }
     }
 
     fn is_cancelled(&self) -> bool {
         self.stop.load(Relaxed)
     }
-}
-
-#[derive(Serialize)]
-struct Note<'a> {
-    message_type: &'static str,
-    message: &'a str,
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::exit::{Failure, Outcome};
 use crate::json::{self, NodeShape};
 use crate::names;
 use crate::numbers;
+use crate::problems;
 use crate::selection::{self, Filters};
 use crate::time;
 
@@ -143,6 +144,8 @@ struct Version {
     message_type: &'static str,
     change: &'static str,
     path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_base64: Option<String>,
     snapshot: String,
     time: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,14 +159,18 @@ impl Find {
         }
         let patterns = if self.blob || self.tree || self.pack { Patterns::new() } else { self.read_patterns()? };
         let repository = context.open()?;
-        let snapshots = self.snapshots(context, &repository)?;
+        let (snapshots, unreadable) = self.snapshots(context, &repository)?;
         if !self.history.is_empty() {
-            return self.print_history(context, &repository, &snapshots);
+            self.print_history(context, &repository, &snapshots)?;
+        } else if self.blob || self.tree || self.pack {
+            self.find_objects(context, &repository, &snapshots)?;
+        } else {
+            self.find_entries(context, &repository, &snapshots, &patterns)?;
         }
-        if self.blob || self.tree || self.pack {
-            return self.find_objects(context, &repository, &snapshots);
+        match unreadable {
+            0 => Ok(()),
+            count => Err(Failure::incomplete(format!("{} could not be read", numbers::count(count, "snapshot")))),
         }
-        self.find_entries(context, &repository, &snapshots, &patterns)
     }
 
     fn read_patterns(&self) -> Outcome<Patterns> {
@@ -175,14 +182,14 @@ impl Find {
         Ok(patterns)
     }
 
-    /// Newest first, unless turned round.
-    fn snapshots(&self, context: &Context, repository: &Repository) -> Outcome<Vec<Snapshot>> {
+    /// Newest first, unless turned round; and how many cannot be read.
+    fn snapshots(&self, context: &Context, repository: &Repository) -> Outcome<(Vec<Snapshot>, u64)> {
         let filter = self.filters.filter()?;
+        let mut unreadable = 0;
         let mut snapshots = if self.snapshot.is_empty() {
             let list = repository.snapshots(&filter)?;
-            for error in &list.unreadable {
-                context.output.error_line(&format!("error: {error}"));
-            }
+            problems::unreadable(&context.output, "find", &list.unreadable);
+            unreadable = list.unreadable.len() as u64;
             list.snapshots
         } else {
             let mut chosen: Vec<Snapshot> = Vec::new();
@@ -198,7 +205,7 @@ impl Find {
         if self.reverse {
             snapshots.reverse();
         }
-        Ok(snapshots)
+        Ok((snapshots, unreadable))
     }
 
     fn fits(&self, metadata: &Metadata) -> bool {
@@ -370,6 +377,7 @@ impl Find {
                 message_type: "version",
                 change,
                 path: json::text(path),
+                path_base64: json::exact(path),
                 snapshot: snapshot.id().short(),
                 time: time::rfc3339_ns(record.start_ns, record.zone_minutes),
                 node: node.filter(|_| change != "removed").map(|node| NodeShape::new(path, node, record.zone_minutes)),

@@ -8,9 +8,9 @@ use crate::args::with_exit_codes;
 use crate::context::Context;
 use crate::exit::{Failure, Outcome};
 use crate::interrupt::Stop;
-use crate::names;
 use crate::numbers;
 use crate::output::Output;
+use crate::problems;
 
 /// Make a snapshot of the trees that no snapshot has: of lost snapshots, and of backups that were cut off.
 ///
@@ -50,9 +50,7 @@ impl Recover {
             context.memory.remember(&context.output, &repository, snapshot);
         }
         self.print(&context.output, &report)?;
-        for error in &report.unreadable {
-            context.output.error_line(&format!("error: {}", names::words(&error.to_string())));
-        }
+        problems::unreadable(&context.output, "recover", &report.unreadable);
         match report.unreadable.len() as u64 + report.broken {
             0 => Ok(()),
             _ => {

@@ -9,10 +9,10 @@ use crate::args::with_exit_codes;
 use crate::context::Context;
 use crate::exit::{Failure, Outcome};
 use crate::interrupt::Stop;
-use crate::names;
 use crate::numbers;
 use crate::output::Output;
 use crate::patterns::{Excludes, Includes};
+use crate::problems;
 use crate::selection::{self, Filters};
 use crate::time;
 
@@ -105,11 +105,9 @@ impl Rewrite {
         let output = &context.output;
         self.print(output, &report)?;
         for (id, error) in &report.failed {
-            output.error_line(&format!("error: {}: {}", &id.short()[..8], names::words(&error.to_string())));
+            problems::of_snapshot(output, "rewrite", *id, error);
         }
-        for error in &list.unreadable {
-            output.error_line(&format!("error: {}", names::words(&error.to_string())));
-        }
+        problems::unreadable(output, "rewrite", &list.unreadable);
         match report.failed.len() + report.emptied.len() + list.unreadable.len() {
             0 => Ok(()),
             count => {

@@ -14,6 +14,7 @@ use crate::json::SnapshotShape;
 use crate::names;
 use crate::numbers;
 use crate::output::Table;
+use crate::problems;
 use crate::selection::{self, At, Filters};
 use crate::time;
 
@@ -84,9 +85,7 @@ impl Snapshots {
         } else {
             self.print_groups(context, snapshots)?;
         }
-        for error in &unreadable {
-            context.output.error_line(&format!("error: {}", names::words(&error.to_string())));
-        }
+        problems::unreadable(&context.output, "snapshots", &unreadable);
         match unreadable.len() {
             0 => Ok(()),
             count => {

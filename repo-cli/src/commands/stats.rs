@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use clap::{Args, ValueEnum};
-use repo_core::{RawStats, Snapshot, SnapshotId, SnapshotStats, StatsMode, StatsReport};
+use repo_core::{Error, RawStats, Snapshot, SnapshotId, SnapshotStats, StatsMode, StatsReport};
 use serde::Serialize;
 
 use crate::args::with_exit_codes;
@@ -13,6 +13,7 @@ use crate::interrupt::Stop;
 use crate::names;
 use crate::numbers;
 use crate::output::{Output, Table};
+use crate::problems;
 use crate::selection::{self, Filters};
 use crate::time;
 
@@ -115,12 +116,10 @@ impl Stats {
             .map_err(|error| Failure::from_verb(error, "nothing was changed"))?;
         let output = &context.output;
         match output.is_json() {
-            true => output.json(&shape(&report))?,
+            true => output.json(&shape(&report, &list.unreadable))?,
             false => self.print(output, &list.snapshots, &report)?,
         }
-        for error in list.unreadable.iter().chain(&report.problems) {
-            output.error_line(&format!("error: {}", names::words(&error.to_string())));
-        }
+        problems::unreadable(output, "stats", list.unreadable.iter().chain(&report.problems));
         match list.unreadable.len() + report.problems.len() {
             0 => Ok(()),
             count => {
@@ -183,7 +182,7 @@ fn print_snapshots(output: &Output, snapshots: &[Snapshot], stats: &[SnapshotSta
     table.print(output)
 }
 
-fn shape(report: &StatsReport) -> Shape {
+fn shape(report: &StatsReport, unreadable: &[Error]) -> Shape {
     let raw = report.raw.as_ref().map(|raw| RawShape {
         total_uncompressed_size: raw.plain_bytes,
         compression_ratio: raw.compression_ratio(),
@@ -206,7 +205,7 @@ fn shape(report: &StatsReport) -> Shape {
         snapshots_count: report.snapshots.len(),
         raw,
         snapshots: snapshots.collect(),
-        problems: report.problems.iter().map(ToString::to_string).collect(),
+        problems: unreadable.iter().chain(&report.problems).map(ToString::to_string).collect(),
     }
 }
 

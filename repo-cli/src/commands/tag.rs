@@ -8,8 +8,8 @@ use crate::args::with_exit_codes;
 use crate::context::Context;
 use crate::exit::{Failure, Outcome};
 use crate::interrupt::Stop;
-use crate::names;
 use crate::numbers;
+use crate::problems;
 use crate::selection::{self, Filters, split_tags};
 
 use super::init;
@@ -88,11 +88,9 @@ impl Tag {
             (false, _) => output.say(1, &format!("modified {}", numbers::count(changed as u64, "snapshot")))?,
         }
         for (id, error) in &report.failed {
-            output.error_line(&format!("error: {}: {}", &id.short()[..8], names::words(&error.to_string())));
+            problems::of_snapshot(output, "tag", *id, error);
         }
-        for error in &unreadable {
-            output.error_line(&format!("error: {}", names::words(&error.to_string())));
-        }
+        problems::unreadable(output, "tag", &unreadable);
         match report.failed.len() + unreadable.len() {
             0 => Ok(()),
             count => {

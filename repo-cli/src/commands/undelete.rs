@@ -12,6 +12,7 @@ use crate::json::SnapshotShape;
 use crate::names;
 use crate::numbers;
 use crate::output::Table;
+use crate::problems;
 use crate::time;
 
 /// Bring back forgotten snapshots; without ids, list those that can be.
@@ -86,7 +87,7 @@ impl Undelete {
             Some((_, error)) if self.ids.len() == 1 => Err(Failure::from_verb(error, "nothing was changed")),
             Some(last) => {
                 for (id, error) in failures.iter().chain([&last]) {
-                    output.error_line(&format!("error: {}: {}", names::words(id), names::words(&error.to_string())));
+                    problems::of_named(output, "undelete", id, error);
                 }
                 Err(Failure::incomplete(format!("{} not brought back", numbers::count(count as u64, "snapshot"))))
             }

@@ -56,6 +56,8 @@ struct TouchedShape {
     entries: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_base64: Option<String>,
 }
 
 /// Prints all of it, problems to standard error.
@@ -180,7 +182,7 @@ impl From<&Touched> for TouchedShape {
     fn from(touched: &Touched) -> Self {
         let (lost, entries, from) = match &touched.loss {
             Loss::Attributes => ("attributes", None, None),
-            Loss::Entries { from, count } => ("entries", Some(*count), Some(json::text(from))),
+            Loss::Entries { from, count } => ("entries", Some(*count), Some(from)),
             _ => ("content", None, None),
         };
         Self {
@@ -189,7 +191,8 @@ impl From<&Touched> for TouchedShape {
             path_base64: json::exact(&touched.path),
             lost,
             entries,
-            from,
+            from: from.map(|name| json::text(name)),
+            from_base64: from.and_then(|name| json::exact(name)),
         }
     }
 }

@@ -445,7 +445,7 @@ fn finish(
         None if opened.fresh && !replaces => run.done(path, Action::New, written),
         None if replaces => run.done(path, Action::Modified, written),
         None if changed => run.done(path, Action::Modified, written),
-        None => run.done(path, Action::Unchanged, 0),
+        None => run.done(path, Action::Unchanged, lookup::content_bytes(&node.metadata)),
     }
     Ok(())
 }
@@ -453,8 +453,9 @@ fn finish(
 /// Tells that what is there stays.
 pub(super) fn skip(run: &Run<'_>, path: &[u8], node: &Node) {
     if run.purpose != Purpose::Verify {
-        run.done(path, Action::Unchanged, 0);
-        run.bytes(0, lookup::content_bytes(&node.metadata));
+        let bytes = lookup::content_bytes(&node.metadata);
+        run.bytes(0, bytes);
+        run.done(path, Action::Unchanged, bytes);
     }
 }
 
