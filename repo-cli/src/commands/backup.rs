@@ -1,5 +1,7 @@
 //! `icecore backup`
 
+mod tree;
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -26,6 +28,7 @@ use crate::sources::{self, ListFormat, Stream, StreamProblem};
 use crate::time;
 
 use super::init;
+use tree::TreeFlags;
 
 /// Store files and directories as a new snapshot.
 ///
@@ -68,7 +71,7 @@ pub struct Backup {
     /// What breaks off, or would lead out of the directory when it is restored, is refused, and no snapshot is made.
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "files_from", "files_from_verbatim", "files_from_raw", "stdin", "stdin_filename", "exclude_if_present",
-        "exclude_caches", "exclude_larger_than", "one_file_system",
+        "exclude_caches", "exclude_larger_than", "one_file_system", "ignore_file", "git_ignore",
     ])]
     from_tar: Option<PathBuf>,
 
@@ -171,6 +174,9 @@ pub struct Backup {
     /// Do not go into other file systems than those of the paths given
     #[arg(short = 'x', long, help_heading = "What is left out")]
     one_file_system: bool,
+
+    #[command(flatten)]
+    tree: TreeFlags,
 }
 
 impl Backup {
@@ -208,6 +214,7 @@ impl Backup {
             tree.one_file_system = self.one_file_system;
             tree.leave_out = vec![context.place()?];
             tree.with_atime = self.with_atime;
+            self.tree.apply(&mut tree);
             let source = LocalTree::new(&paths, tree.clone())?;
             // A tree of its own: what is counted there leaves no note here, and takes no descriptor from the backup's.
             if !self.no_scan

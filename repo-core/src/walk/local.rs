@@ -15,9 +15,11 @@ use crate::platform::source::{self, Handle, Identity, Looker, Pool};
 mod directory;
 mod named;
 mod options;
+mod rules;
 
 use directory::LocalDirectory;
 use named::{Beginning, Named};
+use rules::Asked;
 
 /// What a [`LocalTree`] shows and leaves out.
 ///
@@ -29,6 +31,10 @@ pub struct LocalTreeOptions {
     pub excludes: Patterns,
     /// Directories that hold such a file are left empty but for it: `(name, first bytes of it or empty)`.
     pub exclude_if_present: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Names of files whose patterns leave out what they match, by the rules of `.gitignore`.
+    pub ignore_files: Vec<Vec<u8>>,
+    /// What git's own ignore files say counts too, within work trees of git.
+    pub git_ignore: bool,
     /// Files over this many bytes.
     pub exclude_larger_than_bytes: Option<u64>,
     /// Stay on the file systems of the given paths. A directory on which another is mounted is kept, empty.
@@ -75,6 +81,8 @@ struct Shared {
     beginnings: [Place; 2],
     excludes: Patterns,
     tags: Vec<(CString, Vec<u8>)>,
+    /// `None`: no rules of the tree itself are obeyed, and none are looked for.
+    rules: Option<Asked>,
     larger_than_bytes: Option<u64>,
     one_file_system: bool,
     notes: Mutex<BTreeSet<String>>,
@@ -149,6 +157,7 @@ impl Shared {
             beginnings: [begin("/", b"/")?, begin(".", current)?],
             excludes: options.excludes.clone(),
             tags: tags.collect::<Result<_>>()?,
+            rules: Asked::of(options)?,
             larger_than_bytes: options.exclude_larger_than_bytes,
             one_file_system: options.one_file_system,
             notes: Mutex::default(),

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::named::Named;
+use super::rules::{Level, Problem};
 use super::{LeftOut, Place, Shared, c_string};
 use crate::format::tree::{Metadata, NodeKind};
 use crate::platform::source::{self, Access, Handle, Identity, Links, Listing, OpenFile};
@@ -27,6 +28,10 @@ struct Inner {
     whole: bool,
     /// Files that say that the rest is not to be shown.
     tags: Vec<CString>,
+    /// What the tree itself says of what lies here, if that is asked for.
+    rules: Option<Arc<Level>>,
+    /// Rules that could not be read, told before the entries.
+    problems: Vec<Problem>,
     /// The paths that lead on from here.
     named: Option<Arc<Named>>,
     /// The file system to stay on.
@@ -47,8 +52,22 @@ impl LocalDirectory {
             Place { handle: place.handle.clone(), reached: shared.excludes.forgiven(&place.reached) }
         });
         let device = place.as_ref().map_or(0, |place| place.handle.identity().device);
-        let (whole, tags) = (named.whole, Vec::new());
-        let inner = Inner { shared, left_out: Arc::new(left_out), place, whole, tags, named: Some(named), device };
+        let mut problems = Vec::new();
+        let rules = match (&shared.rules, &place) {
+            (Some(asked), Some(place)) if named.whole => Some(asked.named(&place.handle, &mut problems)),
+            _ => None,
+        };
+        let inner = Inner {
+            shared,
+            left_out: Arc::new(left_out),
+            place,
+            whole: named.whole,
+            tags: Vec::new(),
+            rules,
+            problems,
+            named: Some(named),
+            device,
+        };
         Self { inner: Arc::new(inner) }
     }
 }
@@ -134,7 +153,8 @@ impl Inner {
             place.is_some_and(|place| self.shared.excludes.matches_next(&place.reached, name))
         };
         let too_large = self.shared.larger_than_bytes.is_some_and(|limit| metadata.size > limit);
-        if excluded_by_pattern || too_large {
+        let ignored = || self.rules.as_ref().is_some_and(|rules| rules.leaves_out(name, is_directory));
+        if excluded_by_pattern || too_large || ignored() {
             return what_leads_on;
         }
         if self.shared.one_file_system && metadata.device != self.device {
@@ -177,7 +197,7 @@ impl SourceDirectory for LocalDirectory {
             Some(named) => named.children.keys().map(|name| c_string(name)).collect::<io::Result<_>>()?,
             None => Vec::new(),
         };
-        Ok(Box::new(Walk { inner, listing, next: 0, named: named.into_iter().peekable() }))
+        Ok(Box::new(Walk { inner, listing, next: 0, problems_told: 0, named: named.into_iter().peekable() }))
     }
 
     fn open_directory(&self, entry: &SourceEntry) -> io::Result<Arc<dyn SourceDirectory>> {
@@ -197,6 +217,13 @@ impl SourceDirectory for LocalDirectory {
         } else {
             (inner.tags_of(&handle)?, reached)
         };
+        let mut problems = Vec::new();
+        let rules = inner.shared.rules.as_ref().filter(|_| shown.whole).map(|asked| match &inner.rules {
+            Some(above) if inner.in_whole(named) => {
+                asked.below(Some(above.clone()), &handle, &entry.name, &mut problems)
+            }
+            _ => asked.named(&handle, &mut problems),
+        });
         Ok(Arc::new(Self {
             inner: Arc::new(Inner {
                 shared: inner.shared.clone(),
@@ -204,6 +231,8 @@ impl SourceDirectory for LocalDirectory {
                 place: Some(Place { handle, reached }),
                 whole: shown.whole && tags.is_empty(),
                 tags,
+                rules,
+                problems,
                 named: named.filter(|named| !named.children.is_empty()).cloned(),
                 device: if named_itself { entry.metadata.device } else { inner.device },
             }),
@@ -245,6 +274,7 @@ struct Walk {
     inner: Arc<Inner>,
     listing: Listing,
     next: usize,
+    problems_told: usize,
     named: std::iter::Peekable<std::vec::IntoIter<CString>>,
 }
 
@@ -269,6 +299,10 @@ impl Iterator for Walk {
     type Item = Result<SourceEntry, Unreadable>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(problem) = self.inner.problems.get(self.problems_told) {
+            self.problems_told += 1;
+            return Some(Err(problem.unreadable()));
+        }
         loop {
             let listed = self.listing.name(self.next);
             let entry = match self.named.next_if(|named| listed.is_none_or(|listed| named.as_c_str() <= listed)) {

@@ -18,6 +18,22 @@ impl LocalTreeOptions {
         self
     }
 
+    /// Obeys files of this name, as git does `.gitignore`: in the directories given and below them, each leaves out what
+    /// its patterns match from there on. A file further down counts before one further up, of two names the later.
+    /// What cannot be read or understood leaves nothing out and is a problem of the backup.
+    pub fn ignore_file(mut self, name: impl Into<Vec<u8>>) -> Self {
+        self.ignore_files.push(name.into());
+        self
+    }
+
+    /// Leaves out what git's `.gitignore` files and `.git/info/exclude` say, within work trees of git and nowhere else; the
+    /// `.git` of a work tree stays. Patterns alone are asked: what git tracks although they match it is left out too.
+    /// Files of [`ignore_file`](Self::ignore_file) count before those of git.
+    pub fn git_ignore(mut self) -> Self {
+        self.git_ignore = true;
+        self
+    }
+
     /// Leaves out files over this many bytes.
     pub fn exclude_larger_than_bytes(mut self, bytes: u64) -> Self {
         self.exclude_larger_than_bytes = Some(bytes);
