@@ -17,6 +17,7 @@ use crate::format::tree::{Metadata, NodeKind, Timestamp};
 use crate::platform::host::Names;
 
 pub mod attributes;
+pub mod device;
 pub mod handle;
 pub mod listing;
 pub mod small;

@@ -15,6 +15,7 @@ use crate::platform::source::{self, Handle, Identity, Looker, Pool};
 mod directory;
 mod named;
 mod options;
+mod relocated;
 mod rules;
 
 use directory::LocalDirectory;
@@ -43,6 +44,10 @@ pub struct LocalTreeOptions {
     pub leave_out: Vec<PathBuf>,
     /// Record access times.
     pub with_atime: bool,
+    /// Where the one path that is given is stored, as if it lay there.
+    pub as_path: Option<PathBuf>,
+    /// Block devices among the paths given are read, as files of their size.
+    pub read_devices: bool,
 }
 
 impl LocalTreeOptions {
@@ -85,6 +90,7 @@ struct Shared {
     rules: Option<Asked>,
     larger_than_bytes: Option<u64>,
     one_file_system: bool,
+    read_devices: bool,
     notes: Mutex<BTreeSet<String>>,
 }
 
@@ -103,6 +109,13 @@ impl Shared {
         }
     }
 
+    fn beginning_mut(&mut self, of: Beginning) -> &mut Place {
+        match of {
+            Beginning::Root => &mut self.beginnings[0],
+            Beginning::Current => &mut self.beginnings[1],
+        }
+    }
+
     fn note(&self, note: String) {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).insert(note);
     }
@@ -112,7 +125,7 @@ impl LocalTree {
     /// The tree of these paths.
     ///
     /// Errors: no path, or none that exists (one of several that does not is a problem when the tree is read);
-    /// two different things under one name, such as `/a` and `a` elsewhere.
+    /// two different things under one name, such as `/a` and `a` elsewhere; several paths that are to be stored as one.
     pub fn new(paths: &[PathBuf], options: LocalTreeOptions) -> Result<Self> {
         if paths.is_empty() {
             return Err(Error::Usage("nothing to back up: no path was given".into()));
@@ -124,7 +137,13 @@ impl LocalTree {
         })?;
         let current = source::path_bytes(&current);
         let paths = named::resolve_all(paths, current)?;
-        let shared = Arc::new(Shared::new(current, &options)?);
+        let mut shared = Shared::new(current, &options)?;
+        if let Some(at) = &options.as_path {
+            let (named, path) = relocated::tree(&paths, at, &mut shared, &options.excludes)?;
+            let (named, shared) = (Arc::new(named), Arc::new(shared));
+            return Ok(Self { paths: vec![path], named, shared, leave_out: options.leave_out });
+        }
+        let shared = Arc::new(shared);
         let named = Named::tree(&paths, &shared)?;
         named.examine(&shared)?;
         let mut paths: Vec<Vec<u8>> = paths.into_iter().map(|path| path.absolute).collect();
@@ -160,6 +179,7 @@ impl Shared {
             rules: Asked::of(options)?,
             larger_than_bytes: options.exclude_larger_than_bytes,
             one_file_system: options.one_file_system,
+            read_devices: options.read_devices,
             notes: Mutex::default(),
         })
     }

@@ -4,7 +4,8 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::sync::Arc;
 
-use super::named::Named;
+use super::named::{Beginning, Named};
+use super::relocated::Origin;
 use super::rules::{Level, Problem};
 use super::{LeftOut, Place, Shared, c_string};
 use crate::format::tree::{Metadata, NodeKind};
@@ -87,6 +88,15 @@ impl Inner {
         .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
+    /// Where what `name` stands for lies: a directory, and its name there.
+    fn origin<'a>(&'a self, name: &'a CStr, named: Option<&'a Arc<Named>>) -> io::Result<(&'a Arc<Handle>, &'a CStr)> {
+        match named.and_then(|named| named.origin.as_ref()) {
+            Some(Origin::Entry { holder, name }) => Ok((holder, name)),
+            Some(Origin::MadeUp) => Err(io::ErrorKind::NotFound.into()),
+            None => Ok((self.holder(named)?, name)),
+        }
+    }
+
     /// How far the path of `name` has come in the patterns.
     fn reached(&self, name: &[u8], named: Option<&Arc<Named>>) -> Reached {
         let from = match named.and_then(|named| named.beginning) {
@@ -122,14 +132,30 @@ impl Inner {
     }
 
     fn look(&self, name: &CStr, named: Option<&Arc<Named>>) -> io::Result<Metadata> {
-        let holder = self.holder(named)?;
+        if is_made_up(named) {
+            return Ok(Metadata::unknown(NodeKind::Directory, 0o755));
+        }
+        let (holder, name) = self.origin(name, named)?;
         match self.links(named) {
-            Links::Refuse => self.shared.looker.look(&*holder.descriptor()?, name),
+            Links::Refuse => {
+                let descriptor = holder.descriptor()?;
+                if self.reads_device(named)
+                    && let Some(device) = self.shared.looker.look_at_device(&*descriptor, name)?
+                {
+                    return Ok(device);
+                }
+                self.shared.looker.look(&*descriptor, name)
+            }
             Links::Follow => {
                 let passed = holder.child(name, None, Access::Pass, Links::Follow)?;
                 self.shared.looker.look_through(&*passed.descriptor()?)
             }
         }
+    }
+
+    /// Only what was named itself is looked at as a device that may be read.
+    fn reads_device(&self, named: Option<&Arc<Named>>) -> bool {
+        self.shared.read_devices && named.is_some_and(|named| named.whole)
     }
 
     /// Whether and how an entry is shown.
@@ -166,11 +192,15 @@ impl Inner {
     }
 
     fn note_left_out(&self, name: &[u8], named: Option<&Arc<Named>>) {
-        let mut path = self.holder(named).map(|handle| handle.path()).unwrap_or_default();
+        let origin = c_string(name).and_then(|name| {
+            let (holder, name) = self.origin(&name, named)?;
+            Ok((holder.path(), name.to_bytes().to_vec()))
+        });
+        let (mut path, name) = origin.unwrap_or_default();
         if !path.ends_with(b"/") {
             path.push(b'/');
         }
-        path.extend_from_slice(name);
+        path.extend_from_slice(&name);
         let path = String::from_utf8_lossy(&path);
         self.shared.note(format!("{path} was left out: a backup does not hold its own repository or cache"));
     }
@@ -209,7 +239,13 @@ impl SourceDirectory for LocalDirectory {
         };
         let access = if shown.whole { Access::List } else { Access::Pass };
         let (name, expected) = (c_string(&entry.name)?, Some(Identity::of(&entry.metadata)));
-        let handle = inner.holder(named)?.child(&name, expected, access, inner.links(named))?;
+        let handle = if is_made_up(named) {
+            // Never looked into: what leads on from here lies elsewhere.
+            inner.shared.beginning(Beginning::Root).handle.clone()
+        } else {
+            let (holder, name) = inner.origin(&name, named)?;
+            holder.child(name, expected, access, inner.links(named))?
+        };
         let reached = inner.reached(&entry.name, named);
         let named_itself = named.is_some_and(|named| named.whole);
         let (tags, reached) = if named_itself || !shown.whole {
@@ -240,28 +276,43 @@ impl SourceDirectory for LocalDirectory {
     }
 
     fn open_file(&self, entry: &SourceEntry) -> io::Result<Box<dyn SourceFile>> {
-        let holder = self.inner.holder(self.inner.named(&entry.name))?;
-        let file = OpenFile::open(&*holder.descriptor()?, &c_string(&entry.name)?, &entry.metadata)?;
-        Ok(Box::new(LocalFile { file, shared: self.inner.shared.clone() }))
+        let named = self.inner.named(&entry.name);
+        let name = c_string(&entry.name)?;
+        let (holder, name) = self.inner.origin(&name, named)?;
+        let (descriptor, shared) = (holder.descriptor()?, self.inner.shared.clone());
+        if self.inner.reads_device(named)
+            && let Some(file) = OpenFile::open_device(&*descriptor, name, &entry.metadata)?
+        {
+            return Ok(Box::new(LocalFile { file, shared, device: Some(Box::new(entry.metadata.clone())) }));
+        }
+        let file = OpenFile::open(&*descriptor, name, &entry.metadata)?;
+        Ok(Box::new(LocalFile { file, shared, device: None }))
     }
 
     fn details(&self, entry: &SourceEntry) -> io::Result<Details> {
         let named = self.inner.named(&entry.name);
-        let holder = self.inner.holder(named)?;
+        if is_made_up(named) {
+            return Ok(Details::default());
+        }
         let name = c_string(&entry.name)?;
+        let (holder, name) = self.inner.origin(&name, named)?;
         let parent = holder.descriptor()?;
         let attributes = match entry.metadata.kind {
             NodeKind::Directory if self.inner.links(named) == Links::Follow => {
                 let expected = Some(Identity::of(&entry.metadata));
-                let passed = holder.child(&name, expected, Access::Pass, Links::Follow)?;
+                let passed = holder.child(name, expected, Access::Pass, Links::Follow)?;
                 source::attributes_of_passed(&*passed.descriptor()?)
             }
-            NodeKind::Directory => source::attributes_of_directory(&*parent, &name, &entry.metadata)?,
-            NodeKind::File => source::attributes_of_file(&OpenFile::open(&*parent, &name, &entry.metadata)?),
-            _ => source::attributes_of_other(&*parent, &name, &entry.metadata)?,
+            NodeKind::Directory => source::attributes_of_directory(&*parent, name, &entry.metadata)?,
+            NodeKind::File => source::attributes_of_file(&OpenFile::open(&*parent, name, &entry.metadata)?),
+            _ => source::attributes_of_other(&*parent, name, &entry.metadata)?,
         };
         Ok(details(attributes))
     }
+}
+
+fn is_made_up(named: Option<&Arc<Named>>) -> bool {
+    named.is_some_and(|named| matches!(named.origin, Some(Origin::MadeUp)))
 }
 
 fn details(attributes: source::Attributes) -> Details {
@@ -333,6 +384,8 @@ impl Iterator for Walk {
 struct LocalFile {
     file: OpenFile,
     shared: Arc<Shared>,
+    /// Of a device that is read: what it is stored as.
+    device: Option<Box<Metadata>>,
 }
 
 impl SourceFile for LocalFile {
@@ -345,10 +398,17 @@ impl SourceFile for LocalFile {
     }
 
     fn metadata(&mut self) -> io::Result<Metadata> {
-        self.shared.looker.look_through(&self.file)
+        match &self.device {
+            Some(device) => Ok((**device).clone()),
+            None => self.shared.looker.look_through(&self.file),
+        }
     }
 
     fn details(&mut self) -> io::Result<Details> {
-        Ok(details(source::attributes_of_file(&self.file)))
+        // A device's node has no attributes that an image of it should have, and its flags would be asked of its driver.
+        match self.device {
+            Some(_) => Ok(Details::default()),
+            None => Ok(details(source::attributes_of_file(&self.file))),
+        }
     }
 }

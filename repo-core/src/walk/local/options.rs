@@ -34,6 +34,21 @@ impl LocalTreeOptions {
         self
     }
 
+    /// Stores the one path that is given as if it lay at this one, which is absolute and has no `..`. Patterns are held
+    /// against paths as they are stored. Directories on the way are those that this machine has there, or made up.
+    pub fn as_path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.as_path = Some(path.into());
+        self
+    }
+
+    /// Reads block devices that are given as paths (links to them too) as files of their size, instead of storing the
+    /// device's node. Those found in directories stay nodes. A device should be at rest: what is written to it while it
+    /// is read is not noticed.
+    pub fn read_devices(mut self) -> Self {
+        self.read_devices = true;
+        self
+    }
+
     /// Leaves out files over this many bytes.
     pub fn exclude_larger_than_bytes(mut self, bytes: u64) -> Self {
         self.exclude_larger_than_bytes = Some(bytes);
