@@ -178,6 +178,7 @@ const PATTERNS: &[&str] = &[
     "[[:space:]]",
     "with[[:blank:]]space",
     "a[[:x]b",
+    "x[1-0]",
 ];
 
 fn path_of(name: &[u8]) -> &Path {
@@ -491,7 +492,7 @@ fn an_unreadable_ignore_file_ends_with_exit_code_3() {
     let cli = Cli::new();
     cli.write("source/kept.o", "x");
     cli.write("source/.ignore", "*.o\n");
-    fs::set_permissions(cli.path("source/.ignore"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(cli.path("source/.ignore"), fs::Permissions::from_mode(0o000)).unwrap();
     let run = cli.command_as_nobody(&["backup", "source", "--ignore-file", ".ignore", "--exclude", ".ignore"]).run();
     let run = run.ends(3);
     assert!(run.error.contains("/source/.ignore") && run.error.contains("leaves nothing out"), "{}", run.error);
