@@ -32,7 +32,7 @@ pub struct TreeFlags {
     /// Without it a device is stored as what it is, a node with a number. Devices found in directories always are. A
     /// device should be at rest, such as a snapshot of a volume: what is written to it meanwhile is not noticed. It is
     /// read whole each time, and what is stored already is not stored again. restore --sparse leaves holes for zeros.
-    #[arg(long)]
+    #[arg(long, help_heading = None)]
     read_devices: bool,
 }
 
