@@ -1,5 +1,7 @@
 //! `icecore backup`
 
+mod tree;
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -26,6 +28,7 @@ use crate::sources::{self, ListFormat, Stream, StreamProblem};
 use crate::time;
 
 use super::init;
+use tree::TreeFlags;
 
 /// Store files and directories as a new snapshot.
 ///
@@ -33,7 +36,7 @@ use super::init;
 /// snapshot of the same host and paths are not read again, unless --full is given. What cannot be read is named
 /// and left out, the rest is stored, and the exit code is 3.
 #[derive(Debug, Args)]
-#[command(after_help = with_exit_codes!("Examples:\n  icecore backup /home /etc --exclude '*.tmp' --one-file-system\n  icecore backup --stdin-filename db.sql --stdin-from-command -- pg_dump mydb\n  icecore backup --from-tar old.tar.gz --as-path /srv/www --time 2019-05-04\n  icecore backup --from-tar - --as-path /pg --stdin-from-command -- pg_basebackup -D - -Ft -X none"))]
+#[command(after_help = with_exit_codes!("Examples:\n  icecore backup /home /etc --exclude '*.tmp' --one-file-system\n  icecore backup --stdin-filename db.sql --stdin-from-command -- pg_dump mydb\n  icecore backup --from-tar old.tar.gz --as-path /srv/www --time 2019-05-04\n  icecore backup --as-path /srv/www /mnt/volume-snapshot/www\n  icecore backup --from-tar - --as-path /pg --stdin-from-command -- pg_basebackup -D - -Ft -X none"))]
 pub struct Backup {
     /// What to store; after --stdin-from-command: the command and its arguments
     #[arg(value_name = "PATH")]
@@ -68,12 +71,16 @@ pub struct Backup {
     /// What breaks off, or would lead out of the directory when it is restored, is refused, and no snapshot is made.
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "files_from", "files_from_verbatim", "files_from_raw", "stdin", "stdin_filename", "exclude_if_present",
-        "exclude_caches", "exclude_larger_than", "one_file_system",
+        "exclude_caches", "exclude_larger_than", "one_file_system", "ignore_file", "git_ignore", "read_devices",
     ])]
     from_tar: Option<PathBuf>,
 
-    /// The directory in the snapshot that the archive is put into [default: /]
-    #[arg(long, value_name = "PATH", requires = "from_tar")]
+    /// Store the one path given as if it lay here; of an archive: the directory it is put into [default: /]
+    ///
+    /// For a snapshot of a volume that is mounted elsewhere: the backup belongs with those of this path, and is compared
+    /// with them. --exclude is held against paths as they are stored. Directories on the way are those that this
+    /// machine has there, or made up.
+    #[arg(long, value_name = "PATH")]
     as_path: Option<PathBuf>,
 
     /// Take absolute paths in the archive for relative ones, instead of refusing them
@@ -171,6 +178,9 @@ pub struct Backup {
     /// Do not go into other file systems than those of the paths given
     #[arg(short = 'x', long, help_heading = "What is left out")]
     one_file_system: bool,
+
+    #[command(flatten)]
+    tree: TreeFlags,
 }
 
 impl Backup {
@@ -208,6 +218,8 @@ impl Backup {
             tree.one_file_system = self.one_file_system;
             tree.leave_out = vec![context.place()?];
             tree.with_atime = self.with_atime;
+            tree.as_path = self.as_path.clone();
+            self.tree.apply(&mut tree);
             let source = LocalTree::new(&paths, tree.clone())?;
             // A tree of its own: what is counted there leaves no note here, and takes no descriptor from the backup's.
             if !self.no_scan
@@ -283,6 +295,11 @@ impl Backup {
             }
             Some(_) if !self.stdin_from_command && !paths.is_empty() => {
                 return Err(Failure::told("--from-tar stores an archive, and no paths beside it"));
+            }
+            None => {
+                if let Some(at) = &self.as_path {
+                    tree::check_as_path(at, &paths, self.stdin || self.stdin_from_command)?;
+                }
             }
             _ => {}
         }

@@ -17,14 +17,17 @@ use crate::format::tree::{Metadata, NodeKind, Timestamp};
 use crate::platform::host::Names;
 
 pub mod attributes;
+pub mod device;
 pub mod handle;
 pub mod listing;
+pub mod small;
 
 pub use attributes::{
     Attributes, attributes_of_directory, attributes_of_file, attributes_of_other, attributes_of_passed,
 };
 pub use handle::{Access, Handle, Identity, Links, Pool};
 pub use listing::Listing;
+pub use small::{kind_at, read_small_file, real_path};
 
 /// The raw bytes of a path.
 pub fn path_bytes(path: &Path) -> &[u8] {

@@ -15,9 +15,12 @@ use crate::platform::source::{self, Handle, Identity, Looker, Pool};
 mod directory;
 mod named;
 mod options;
+mod relocated;
+mod rules;
 
 use directory::LocalDirectory;
 use named::{Beginning, Named};
+use rules::Asked;
 
 /// What a [`LocalTree`] shows and leaves out.
 ///
@@ -29,6 +32,10 @@ pub struct LocalTreeOptions {
     pub excludes: Patterns,
     /// Directories that hold such a file are left empty but for it: `(name, first bytes of it or empty)`.
     pub exclude_if_present: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Names of files whose patterns leave out what they match, by the rules of `.gitignore`.
+    pub ignore_files: Vec<Vec<u8>>,
+    /// What git's own ignore files say counts too, within work trees of git.
+    pub git_ignore: bool,
     /// Files over this many bytes.
     pub exclude_larger_than_bytes: Option<u64>,
     /// Stay on the file systems of the given paths. A directory on which another is mounted is kept, empty.
@@ -37,6 +44,10 @@ pub struct LocalTreeOptions {
     pub leave_out: Vec<PathBuf>,
     /// Record access times.
     pub with_atime: bool,
+    /// Where the one path that is given is stored, as if it lay there.
+    pub as_path: Option<PathBuf>,
+    /// Block devices among the paths given are read, as files of their size.
+    pub read_devices: bool,
 }
 
 impl LocalTreeOptions {
@@ -75,8 +86,11 @@ struct Shared {
     beginnings: [Place; 2],
     excludes: Patterns,
     tags: Vec<(CString, Vec<u8>)>,
+    /// `None`: no rules of the tree itself are obeyed, and none are looked for.
+    rules: Option<Asked>,
     larger_than_bytes: Option<u64>,
     one_file_system: bool,
+    read_devices: bool,
     notes: Mutex<BTreeSet<String>>,
 }
 
@@ -95,6 +109,13 @@ impl Shared {
         }
     }
 
+    fn beginning_mut(&mut self, of: Beginning) -> &mut Place {
+        match of {
+            Beginning::Root => &mut self.beginnings[0],
+            Beginning::Current => &mut self.beginnings[1],
+        }
+    }
+
     fn note(&self, note: String) {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).insert(note);
     }
@@ -104,7 +125,7 @@ impl LocalTree {
     /// The tree of these paths.
     ///
     /// Errors: no path, or none that exists (one of several that does not is a problem when the tree is read);
-    /// two different things under one name, such as `/a` and `a` elsewhere.
+    /// two different things under one name, such as `/a` and `a` elsewhere; several paths that are to be stored as one.
     pub fn new(paths: &[PathBuf], options: LocalTreeOptions) -> Result<Self> {
         if paths.is_empty() {
             return Err(Error::Usage("nothing to back up: no path was given".into()));
@@ -116,7 +137,13 @@ impl LocalTree {
         })?;
         let current = source::path_bytes(&current);
         let paths = named::resolve_all(paths, current)?;
-        let shared = Arc::new(Shared::new(current, &options)?);
+        let mut shared = Shared::new(current, &options)?;
+        if let Some(at) = &options.as_path {
+            let (named, path) = relocated::tree(&paths, at, &mut shared, &options.excludes)?;
+            let (named, shared) = (Arc::new(named), Arc::new(shared));
+            return Ok(Self { paths: vec![path], named, shared, leave_out: options.leave_out });
+        }
+        let shared = Arc::new(shared);
         let named = Named::tree(&paths, &shared)?;
         named.examine(&shared)?;
         let mut paths: Vec<Vec<u8>> = paths.into_iter().map(|path| path.absolute).collect();
@@ -149,8 +176,10 @@ impl Shared {
             beginnings: [begin("/", b"/")?, begin(".", current)?],
             excludes: options.excludes.clone(),
             tags: tags.collect::<Result<_>>()?,
+            rules: Asked::of(options)?,
             larger_than_bytes: options.exclude_larger_than_bytes,
             one_file_system: options.one_file_system,
+            read_devices: options.read_devices,
             notes: Mutex::default(),
         })
     }

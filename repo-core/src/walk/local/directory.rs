@@ -4,7 +4,9 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::sync::Arc;
 
-use super::named::Named;
+use super::named::{Beginning, Named};
+use super::relocated::Origin;
+use super::rules::{Level, Problem};
 use super::{LeftOut, Place, Shared, c_string};
 use crate::format::tree::{Metadata, NodeKind};
 use crate::platform::source::{self, Access, Handle, Identity, Links, Listing, OpenFile};
@@ -27,6 +29,10 @@ struct Inner {
     whole: bool,
     /// Files that say that the rest is not to be shown.
     tags: Vec<CString>,
+    /// What the tree itself says of what lies here, if that is asked for.
+    rules: Option<Arc<Level>>,
+    /// Rules that could not be read, told before the entries.
+    problems: Vec<Problem>,
     /// The paths that lead on from here.
     named: Option<Arc<Named>>,
     /// The file system to stay on.
@@ -47,8 +53,22 @@ impl LocalDirectory {
             Place { handle: place.handle.clone(), reached: shared.excludes.forgiven(&place.reached) }
         });
         let device = place.as_ref().map_or(0, |place| place.handle.identity().device);
-        let (whole, tags) = (named.whole, Vec::new());
-        let inner = Inner { shared, left_out: Arc::new(left_out), place, whole, tags, named: Some(named), device };
+        let mut problems = Vec::new();
+        let rules = match (&shared.rules, &place) {
+            (Some(asked), Some(place)) if named.whole => Some(asked.named(&place.handle, &mut problems)),
+            _ => None,
+        };
+        let inner = Inner {
+            shared,
+            left_out: Arc::new(left_out),
+            place,
+            whole: named.whole,
+            tags: Vec::new(),
+            rules,
+            problems,
+            named: Some(named),
+            device,
+        };
         Self { inner: Arc::new(inner) }
     }
 }
@@ -66,6 +86,15 @@ impl Inner {
             None => own,
         }
         .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+
+    /// Where what `name` stands for lies: a directory, and its name there.
+    fn origin<'a>(&'a self, name: &'a CStr, named: Option<&'a Arc<Named>>) -> io::Result<(&'a Arc<Handle>, &'a CStr)> {
+        match named.and_then(|named| named.origin.as_ref()) {
+            Some(Origin::Entry { holder, name }) => Ok((holder, name)),
+            Some(Origin::MadeUp) => Err(io::ErrorKind::NotFound.into()),
+            None => Ok((self.holder(named)?, name)),
+        }
     }
 
     /// How far the path of `name` has come in the patterns.
@@ -103,14 +132,30 @@ impl Inner {
     }
 
     fn look(&self, name: &CStr, named: Option<&Arc<Named>>) -> io::Result<Metadata> {
-        let holder = self.holder(named)?;
+        if is_made_up(named) {
+            return Ok(Metadata::unknown(NodeKind::Directory, 0o755));
+        }
+        let (holder, name) = self.origin(name, named)?;
         match self.links(named) {
-            Links::Refuse => self.shared.looker.look(&*holder.descriptor()?, name),
+            Links::Refuse => {
+                let descriptor = holder.descriptor()?;
+                if self.reads_device(named)
+                    && let Some(device) = self.shared.looker.look_at_device(&*descriptor, name)?
+                {
+                    return Ok(device);
+                }
+                self.shared.looker.look(&*descriptor, name)
+            }
             Links::Follow => {
                 let passed = holder.child(name, None, Access::Pass, Links::Follow)?;
                 self.shared.looker.look_through(&*passed.descriptor()?)
             }
         }
+    }
+
+    /// Only what was named itself is looked at as a device that may be read.
+    fn reads_device(&self, named: Option<&Arc<Named>>) -> bool {
+        self.shared.read_devices && named.is_some_and(|named| named.whole)
     }
 
     /// Whether and how an entry is shown.
@@ -134,7 +179,8 @@ impl Inner {
             place.is_some_and(|place| self.shared.excludes.matches_next(&place.reached, name))
         };
         let too_large = self.shared.larger_than_bytes.is_some_and(|limit| metadata.size > limit);
-        if excluded_by_pattern || too_large {
+        let ignored = || self.rules.as_ref().is_some_and(|rules| rules.leaves_out(name, is_directory));
+        if excluded_by_pattern || too_large || ignored() {
             return what_leads_on;
         }
         if self.shared.one_file_system && metadata.device != self.device {
@@ -146,11 +192,15 @@ impl Inner {
     }
 
     fn note_left_out(&self, name: &[u8], named: Option<&Arc<Named>>) {
-        let mut path = self.holder(named).map(|handle| handle.path()).unwrap_or_default();
+        let origin = c_string(name).and_then(|name| {
+            let (holder, name) = self.origin(&name, named)?;
+            Ok((holder.path(), name.to_bytes().to_vec()))
+        });
+        let (mut path, name) = origin.unwrap_or_default();
         if !path.ends_with(b"/") {
             path.push(b'/');
         }
-        path.extend_from_slice(name);
+        path.extend_from_slice(&name);
         let path = String::from_utf8_lossy(&path);
         self.shared.note(format!("{path} was left out: a backup does not hold its own repository or cache"));
     }
@@ -177,7 +227,7 @@ impl SourceDirectory for LocalDirectory {
             Some(named) => named.children.keys().map(|name| c_string(name)).collect::<io::Result<_>>()?,
             None => Vec::new(),
         };
-        Ok(Box::new(Walk { inner, listing, next: 0, named: named.into_iter().peekable() }))
+        Ok(Box::new(Walk { inner, listing, next: 0, problems_told: 0, named: named.into_iter().peekable() }))
     }
 
     fn open_directory(&self, entry: &SourceEntry) -> io::Result<Arc<dyn SourceDirectory>> {
@@ -189,7 +239,13 @@ impl SourceDirectory for LocalDirectory {
         };
         let access = if shown.whole { Access::List } else { Access::Pass };
         let (name, expected) = (c_string(&entry.name)?, Some(Identity::of(&entry.metadata)));
-        let handle = inner.holder(named)?.child(&name, expected, access, inner.links(named))?;
+        let handle = if is_made_up(named) {
+            // Never looked into: what leads on from here lies elsewhere.
+            inner.shared.beginning(Beginning::Root).handle.clone()
+        } else {
+            let (holder, name) = inner.origin(&name, named)?;
+            holder.child(name, expected, access, inner.links(named))?
+        };
         let reached = inner.reached(&entry.name, named);
         let named_itself = named.is_some_and(|named| named.whole);
         let (tags, reached) = if named_itself || !shown.whole {
@@ -197,6 +253,13 @@ impl SourceDirectory for LocalDirectory {
         } else {
             (inner.tags_of(&handle)?, reached)
         };
+        let mut problems = Vec::new();
+        let rules = inner.shared.rules.as_ref().filter(|_| shown.whole).map(|asked| match &inner.rules {
+            Some(above) if inner.in_whole(named) => {
+                asked.below(Some(above.clone()), &handle, &entry.name, &mut problems)
+            }
+            _ => asked.named(&handle, &mut problems),
+        });
         Ok(Arc::new(Self {
             inner: Arc::new(Inner {
                 shared: inner.shared.clone(),
@@ -204,6 +267,8 @@ impl SourceDirectory for LocalDirectory {
                 place: Some(Place { handle, reached }),
                 whole: shown.whole && tags.is_empty(),
                 tags,
+                rules,
+                problems,
                 named: named.filter(|named| !named.children.is_empty()).cloned(),
                 device: if named_itself { entry.metadata.device } else { inner.device },
             }),
@@ -211,28 +276,43 @@ impl SourceDirectory for LocalDirectory {
     }
 
     fn open_file(&self, entry: &SourceEntry) -> io::Result<Box<dyn SourceFile>> {
-        let holder = self.inner.holder(self.inner.named(&entry.name))?;
-        let file = OpenFile::open(&*holder.descriptor()?, &c_string(&entry.name)?, &entry.metadata)?;
-        Ok(Box::new(LocalFile { file, shared: self.inner.shared.clone() }))
+        let named = self.inner.named(&entry.name);
+        let name = c_string(&entry.name)?;
+        let (holder, name) = self.inner.origin(&name, named)?;
+        let (descriptor, shared) = (holder.descriptor()?, self.inner.shared.clone());
+        if self.inner.reads_device(named)
+            && let Some(file) = OpenFile::open_device(&*descriptor, name, &entry.metadata)?
+        {
+            return Ok(Box::new(LocalFile { file, shared, device: Some(Box::new(entry.metadata.clone())) }));
+        }
+        let file = OpenFile::open(&*descriptor, name, &entry.metadata)?;
+        Ok(Box::new(LocalFile { file, shared, device: None }))
     }
 
     fn details(&self, entry: &SourceEntry) -> io::Result<Details> {
         let named = self.inner.named(&entry.name);
-        let holder = self.inner.holder(named)?;
+        if is_made_up(named) {
+            return Ok(Details::default());
+        }
         let name = c_string(&entry.name)?;
+        let (holder, name) = self.inner.origin(&name, named)?;
         let parent = holder.descriptor()?;
         let attributes = match entry.metadata.kind {
             NodeKind::Directory if self.inner.links(named) == Links::Follow => {
                 let expected = Some(Identity::of(&entry.metadata));
-                let passed = holder.child(&name, expected, Access::Pass, Links::Follow)?;
+                let passed = holder.child(name, expected, Access::Pass, Links::Follow)?;
                 source::attributes_of_passed(&*passed.descriptor()?)
             }
-            NodeKind::Directory => source::attributes_of_directory(&*parent, &name, &entry.metadata)?,
-            NodeKind::File => source::attributes_of_file(&OpenFile::open(&*parent, &name, &entry.metadata)?),
-            _ => source::attributes_of_other(&*parent, &name, &entry.metadata)?,
+            NodeKind::Directory => source::attributes_of_directory(&*parent, name, &entry.metadata)?,
+            NodeKind::File => source::attributes_of_file(&OpenFile::open(&*parent, name, &entry.metadata)?),
+            _ => source::attributes_of_other(&*parent, name, &entry.metadata)?,
         };
         Ok(details(attributes))
     }
+}
+
+fn is_made_up(named: Option<&Arc<Named>>) -> bool {
+    named.is_some_and(|named| matches!(named.origin, Some(Origin::MadeUp)))
 }
 
 fn details(attributes: source::Attributes) -> Details {
@@ -245,6 +325,7 @@ struct Walk {
     inner: Arc<Inner>,
     listing: Listing,
     next: usize,
+    problems_told: usize,
     named: std::iter::Peekable<std::vec::IntoIter<CString>>,
 }
 
@@ -269,6 +350,10 @@ impl Iterator for Walk {
     type Item = Result<SourceEntry, Unreadable>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(problem) = self.inner.problems.get(self.problems_told) {
+            self.problems_told += 1;
+            return Some(Err(problem.unreadable()));
+        }
         loop {
             let listed = self.listing.name(self.next);
             let entry = match self.named.next_if(|named| listed.is_none_or(|listed| named.as_c_str() <= listed)) {
@@ -299,6 +384,8 @@ impl Iterator for Walk {
 struct LocalFile {
     file: OpenFile,
     shared: Arc<Shared>,
+    /// Of a device that is read: what it is stored as.
+    device: Option<Box<Metadata>>,
 }
 
 impl SourceFile for LocalFile {
@@ -311,10 +398,17 @@ impl SourceFile for LocalFile {
     }
 
     fn metadata(&mut self) -> io::Result<Metadata> {
-        self.shared.looker.look_through(&self.file)
+        match &self.device {
+            Some(device) => Ok((**device).clone()),
+            None => self.shared.looker.look_through(&self.file),
+        }
     }
 
     fn details(&mut self) -> io::Result<Details> {
-        Ok(details(source::attributes_of_file(&self.file)))
+        // A device's node has no attributes that an image of it should have, and its flags would be asked of its driver.
+        match self.device {
+            Some(_) => Ok(Details::default()),
+            None => Ok(details(source::attributes_of_file(&self.file))),
+        }
     }
 }

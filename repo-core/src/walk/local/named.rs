@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::relocated::Origin;
 use super::{Shared, c_string};
 use crate::error::{Error, Result};
 use crate::format::tree::{Metadata, NodeKind};
@@ -36,6 +37,8 @@ pub struct Named {
     pub beginning: Option<Beginning>,
     /// A path ends here: everything below is shown. Else only what leads on.
     pub whole: bool,
+    /// What it stands for, if that is not what has this name.
+    pub origin: Option<Origin>,
     pub children: BTreeMap<Vec<u8>, Arc<Named>>,
 }
 

@@ -18,6 +18,37 @@ impl LocalTreeOptions {
         self
     }
 
+    /// Obeys files of this name, as git does `.gitignore`: in the directories given and below them, each leaves out what
+    /// its patterns match from there on. A file further down counts before one further up, of two names the later.
+    /// What cannot be read or understood leaves nothing out and is a problem of the backup.
+    pub fn ignore_file(mut self, name: impl Into<Vec<u8>>) -> Self {
+        self.ignore_files.push(name.into());
+        self
+    }
+
+    /// Leaves out what git's `.gitignore` files and `.git/info/exclude` say, within work trees of git and nowhere else; the
+    /// `.git` of a work tree stays. Patterns alone are asked: what git tracks although they match it is left out too.
+    /// Files of [`ignore_file`](Self::ignore_file) count before those of git.
+    pub fn git_ignore(mut self) -> Self {
+        self.git_ignore = true;
+        self
+    }
+
+    /// Stores the one path that is given as if it lay at this one, which is absolute and has no `..`. Patterns are held
+    /// against paths as they are stored. Directories on the way are those that this machine has there, or made up.
+    pub fn as_path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.as_path = Some(path.into());
+        self
+    }
+
+    /// Reads block devices that are given as paths (links to them too) as files of their size, instead of storing the
+    /// device's node. Those found in directories stay nodes. A device should be at rest: what is written to it while it
+    /// is read is not noticed.
+    pub fn read_devices(mut self) -> Self {
+        self.read_devices = true;
+        self
+    }
+
     /// Leaves out files over this many bytes.
     pub fn exclude_larger_than_bytes(mut self, bytes: u64) -> Self {
         self.exclude_larger_than_bytes = Some(bytes);
