@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
 use icecore_tests::cli::{Cli, Run, Runs};
@@ -168,7 +169,10 @@ fn every_command_prints_what_is_described_and_all_of_it() {
         let ended = started.map(|thread| thread.join());
         assert!(ended.iter().all(Result::is_ok), "what is printed is not what is described");
     });
-    let unseen: BTreeSet<_> = schema.unseen().into_iter().collect();
+    let mut unseen: BTreeSet<_> = schema.unseen().into_iter().collect();
+    if places::CANNOT_MOUNT.load(Relaxed) {
+        unseen.retain(|what| !what.starts_with("mount") && !what.contains("during = \"mount\""));
+    }
     let excused: BTreeSet<_> = UNSEEN.iter().map(|(what, _)| (*what).to_owned()).collect();
     let told: Vec<_> = unseen.difference(&excused).map(String::as_str).collect();
     assert!(told.is_empty(), "docs/json.md describes what was never printed:\n{}", told.join("\n"));
