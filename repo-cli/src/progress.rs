@@ -150,7 +150,6 @@ impl<'o> Reporter<'o> {
             current.paths.retain(|path| path != name);
         }
         match action {
-            Action::Excluded => {}
             Action::Deleted => _ = self.counts.deleted_files.fetch_add(1, Relaxed),
             Action::Unchanged => {
                 self.counts.files.fetch_add(1, Relaxed);
@@ -173,14 +172,11 @@ impl<'o> Reporter<'o> {
             (Action::Modified, _) => "modified",
             (Action::Unchanged, _) => "unchanged",
             (Action::Deleted, _) => "deleted",
-            (Action::Excluded, _) => "excluded",
             (_, _) => "done",
         };
         let item = json::text(name);
         if !self.output.is_json() {
             self.output.line(&format!("{word:<9}  {} ({})", names::shown(name), numbers::size(bytes))).ok();
-        } else if action == Action::Excluded {
-            self.output.json(&ExcludedItem { message_type: "excluded_item", item }).ok();
         } else if self.task == Task::Restore {
             self.output.json(&RestoredItem { message_type: "verbose_status", action: word, item, size: bytes }).ok();
         } else {
@@ -409,12 +405,6 @@ struct RestoredItem {
     action: &'static str,
     item: String,
     size: u64,
-}
-
-#[derive(Serialize)]
-struct ExcludedItem {
-    message_type: &'static str,
-    item: String,
 }
 
 #[derive(Serialize)]

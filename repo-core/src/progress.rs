@@ -65,8 +65,6 @@ pub enum Action {
     Unchanged,
     /// Removed from the target.
     Deleted,
-    /// Left out by a filter.
-    Excluded,
 }
 
 /// Hears what a verb does, and may stop it. Called from several threads at once.
