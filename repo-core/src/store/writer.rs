@@ -64,6 +64,10 @@ pub struct Stored {
     pub meta_bytes: u64,
 }
 
+/// Plaintext of a frame of tree nodes and lists, in bytes, if frames are not smaller anyway. Whoever looks for an entry, or for
+/// what differs, opens a frame for each node he wants (docs/design.md, "Frames of trees").
+const META_FRAME_BYTES: usize = 256 << 10;
+
 /// A look at the clock costs a little: every so many calls are enough.
 const CALLS_A_LOOK: u32 = 256;
 /// Chunks a block of an index object: their rows stay below 1 MiB.
@@ -407,7 +411,7 @@ impl Sealing<'_> {
 }
 
 /// Which frame a chunk goes to.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Lane {
     Compressible = 0,
     Incompressible = 1,
@@ -452,6 +456,7 @@ impl Writer<'_, '_> {
             _ => Lane::Meta,
         };
         let target = self.sealing.options.frame_target_bytes;
+        let target = if lane == Lane::Meta { target.min(META_FRAME_BYTES) } else { target };
         let frame = &self.open[lane as usize];
         let other_owner =
             self.sealing.options.isolate_owners && frame.owner != owner && matches!(kind, ChunkKind::Data);
