@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use repo_core::system::path_from_bytes;
-use repo_core::{Content, LineageRecord, Metadata, Node, NodeKind, Snapshot, Summary, Timestamp};
+use repo_core::{ChunkKind, Content, LineageRecord, Metadata, Node, NodeKind, Snapshot, Summary, Timestamp};
 use serde::Serialize;
 
 use crate::time;
@@ -211,6 +211,16 @@ pub fn kind_name(kind: NodeKind) -> &'static str {
         NodeKind::Socket => "socket",
         NodeKind::BlockDevice => "dev",
         NodeKind::CharDevice => "chardev",
+    }
+}
+
+/// What a chunk holds, in a word.
+pub fn chunk_kind(kind: ChunkKind) -> &'static str {
+    match kind {
+        ChunkKind::Data => "data",
+        ChunkKind::Tree => "tree",
+        ChunkKind::List => "list",
+        ChunkKind::Xattr => "xattr",
     }
 }
 
