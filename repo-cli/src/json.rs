@@ -257,25 +257,7 @@ mod tests {
     use super::*;
 
     fn metadata(kind: NodeKind, mode: u32) -> Metadata {
-        Metadata {
-            kind,
-            mode,
-            uid: 0,
-            gid: 0,
-            user: Vec::new(),
-            group: Vec::new(),
-            modified: Timestamp::default(),
-            changed: Timestamp::default(),
-            born: None,
-            accessed: None,
-            inode: 0,
-            device: 0,
-            links: 1,
-            size: 0,
-            special_device: 0,
-            flags: 0,
-            unstable: false,
-        }
+        Metadata::unknown(kind, mode)
     }
 
     #[test]

@@ -44,25 +44,7 @@ impl Forger<'_, '_, '_> {
 }
 
 fn node(name: &[u8], kind: NodeKind, size: u64, content: Content) -> Node {
-    let metadata = Metadata {
-        kind,
-        mode: 0o755,
-        uid: 0,
-        gid: 0,
-        user: Vec::new(),
-        group: Vec::new(),
-        modified: Timestamp::default(),
-        changed: Timestamp::default(),
-        born: None,
-        accessed: None,
-        inode: 1,
-        device: 1,
-        links: 1,
-        size,
-        special_device: 0,
-        flags: 0,
-        unstable: false,
-    };
+    let metadata = Metadata { inode: 1, device: 1, size, ..Metadata::unknown(kind, 0o755) };
     Node { name: name.to_vec(), metadata, content, xattrs: Xattrs::Inline(Vec::new()), extensions: Vec::new() }
 }
 
