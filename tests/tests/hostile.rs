@@ -12,7 +12,7 @@ use repo_core::internals::pipeline;
 use repo_core::internals::store::{self, Sealing, Session, SessionKind, Store, Writer, WriterOptions};
 use repo_core::{
     ChunkId, ChunkKind, Content, Damaged, Error, Extent, ExtentKind, Loss, Metadata, Node, NodeKind, Repository, Root,
-    Snapshot, Subtree, Timestamp, Xattrs,
+    Snapshot, Subtree, Xattrs,
 };
 
 /// Puts chunks of any content, as one who has the key can.
