@@ -1,5 +1,5 @@
-//! Days and dates of the Gregorian calendar, extended to all years. No clock, no zones, no times of day: whoever counts by the
-//! calendar (retention, dates in archives) takes a day's number apart here, and nowhere else.
+//! Days and dates of the Gregorian calendar, extended to all years. No clock, no zones, no times of day: whoever counts
+//! by the calendar (retention, dates in archives) takes a day's number apart here, and nowhere else.
 //!
 //! After Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms": years begin in March, so that leap days end them.
 
@@ -67,9 +67,13 @@ mod tests {
         }
     }
 
+    /// As far as [`date`] goes, and [`day_number`].
+    const DAYS_MAX: i64 = 100_000_000_000_000_000;
+    const YEARS_MAX: i64 = 1_000_000_000_000_000;
+
     proptest! {
         #[test]
-        fn a_day_has_one_date_in_its_month_and_the_next_day_the_next(days in -100_000_000_000_000_000_i64..=100_000_000_000_000_000) {
+        fn a_day_has_one_date_in_its_month_and_the_next_day_the_next(days in -DAYS_MAX..=DAYS_MAX) {
             let (year, month, day) = date(days);
             prop_assert!((1..=12).contains(&month) && (1..=month_days(year, month)).contains(&day));
             prop_assert_eq!(day_number(year, month, day), days);
@@ -78,7 +82,7 @@ mod tests {
 
         #[test]
         fn a_day_outside_its_month_counts_on_from_there(
-            year in -1_000_000_000_000_000_i64..=1_000_000_000_000_000, month in 1..=12_i64, day in -1_000_000..1_000_000_i64,
+            year in -YEARS_MAX..=YEARS_MAX, month in 1..=12_i64, day in -1_000_000..1_000_000_i64,
         ) {
             prop_assert_eq!(day_number(year, month, day), day_number(year, month, 1) + day - 1);
         }

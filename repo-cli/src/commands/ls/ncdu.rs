@@ -1,6 +1,6 @@
 //! A directory of a snapshot as `ncdu -f -` reads it: ncdu's own export, version 1.2, an array in an array
-//! (<https://dev.yorhel.nl/ncdu/jsonfmt>). Names are written as they are, also where they are no UTF-8: so does ncdu, and so it
-//! reads them.
+//! (<https://dev.yorhel.nl/ncdu/jsonfmt>). Names are written as they are, also where they are no UTF-8: so does ncdu, and
+//! so it reads them.
 
 use repo_core::{Node, NodeKind};
 

@@ -326,8 +326,8 @@ impl<'r> Walker<'r> {
         }
     }
 
-    /// Takes a node from the parent, of this path or another; only what cannot have changed with the times is looked at again. Gives the entry
-    /// back if its attributes have changed to what only the assembly can store or say.
+    /// Takes a node from the parent, of this path or another; only what cannot have changed with the times is looked at
+    /// again. Gives the entry back if its attributes have changed to what only the assembly can store or say.
     fn ready(
         &mut self,
         directory: &dyn SourceDirectory,

@@ -247,6 +247,16 @@ mod tests {
     }
 
     #[test]
+    fn the_table_takes_48_mib_and_no_more() {
+        let (hash, leaf) = (0, 0);
+        let rows = vec![Row { hash, leaf }; TABLE_BYTES_MAX / 16 - 2];
+        let mut places = Places { hashes: RandomState::new(), leaves: Vec::new(), rows, last: None };
+        assert!(!places.is_full(), "16 bytes a row");
+        places.leaves.push(ChunkId([0; 32]));
+        assert!(places.is_full(), "and 32 a leaf");
+    }
+
+    #[test]
     fn what_lacks_a_number_or_its_birth_is_nothing_that_can_be_found_again() {
         for unnumbered in [
             numbered(0, 2, 3),
