@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use repo_core::{Content, LineageRecord, Metadata, Node, NodeKind, Snapshot, Summary, Timestamp};
+use repo_core::{ChunkKind, Content, LineageRecord, Metadata, Node, NodeKind, Snapshot, Summary, Timestamp};
 use serde::Serialize;
 
 use crate::time;
@@ -217,6 +217,16 @@ pub fn kind_name(kind: NodeKind) -> &'static str {
     }
 }
 
+/// What a chunk holds, in a word.
+pub fn chunk_kind(kind: ChunkKind) -> &'static str {
+    match kind {
+        ChunkKind::Data => "data",
+        ChunkKind::Tree => "tree",
+        ChunkKind::List => "list",
+        ChunkKind::Xattr => "xattr",
+    }
+}
+
 /// The mode as Go's `os.FileMode` numbers it, which restic's JSON made a convention: the low nine bits are the usual
 /// ones, kind and setuid, setgid, sticky are bits of Go's own.
 fn go_mode(metadata: &Metadata) -> u32 {
@@ -250,25 +260,7 @@ mod tests {
     use super::*;
 
     fn metadata(kind: NodeKind, mode: u32) -> Metadata {
-        Metadata {
-            kind,
-            mode,
-            uid: 0,
-            gid: 0,
-            user: Vec::new(),
-            group: Vec::new(),
-            modified: Timestamp::default(),
-            changed: Timestamp::default(),
-            born: None,
-            accessed: None,
-            inode: 0,
-            device: 0,
-            links: 1,
-            size: 0,
-            special_device: 0,
-            flags: 0,
-            unstable: false,
-        }
+        Metadata::unknown(kind, mode)
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use repo_core::{
     BackupOptions, CheckOptions, Details, Entries, InitOptions, Memory, Metadata, NodeKind, Repository, Secret,
-    Selector, Silent, SnapshotFilter, Source, SourceDirectory, SourceEntry, SourceFile, Timestamp,
+    Selector, Silent, SnapshotFilter, Source, SourceDirectory, SourceEntry, SourceFile,
 };
 
 /// A table: rows with a name and a value, ascending by name.
@@ -79,25 +79,7 @@ impl SourceFile for Row {
 
 /// A row has no owner and no times; what the table does know could stand here.
 fn metadata(value: &[u8]) -> Metadata {
-    Metadata {
-        kind: NodeKind::File,
-        mode: 0o600,
-        uid: 0,
-        gid: 0,
-        user: Vec::new(),
-        group: Vec::new(),
-        modified: Timestamp::default(),
-        changed: Timestamp::default(),
-        born: None,
-        accessed: None,
-        inode: 0,
-        device: 0,
-        links: 1,
-        size: value.len() as u64,
-        special_device: 0,
-        flags: 0,
-        unstable: false,
-    }
+    Metadata { size: value.len() as u64, ..Metadata::unknown(NodeKind::File, 0o600) }
 }
 
 pub fn main() -> repo_core::Result<()> {

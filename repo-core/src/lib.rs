@@ -104,6 +104,7 @@
 
 mod archive;
 mod backend;
+mod calendar;
 mod chunker;
 mod codec;
 mod crypto;

@@ -27,7 +27,7 @@ pub enum Event<'a> {
         /// The size of a file; 0 for a directory.
         bytes: u64,
     },
-    /// Bytes were processed (read by backup, holes too, written by restore, verified by check).
+    /// Bytes were processed (read by backup, holes and moved files too, written by restore, verified by check).
     Bytes {
         /// Since the last such event.
         count: u64,

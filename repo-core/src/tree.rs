@@ -16,7 +16,7 @@ pub use compare::{Met, Pair, Pairs, chunks};
 pub use content::StoredFile;
 pub use list::{ContentBuilder, Extents, extents};
 pub use measure::{Measure, measure};
-pub use read::{Nodes, Page, children, find, nodes, page, subtree};
+pub use read::{Nodes, Page, children, find, leaf, leaves, nodes, page, subtree};
 pub use references::{Visitor, references};
 pub use write::TreeBuilder;
 

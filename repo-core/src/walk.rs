@@ -96,6 +96,13 @@ pub trait SourceDirectory: Send + Sync {
 
     /// What is asked only of changed entries: link target, extended attributes, inode flags.
     fn details(&self, entry: &SourceEntry) -> io::Result<Details>;
+
+    /// Whether device, inode and birth time name one thing here for as long as it exists, wherever it is moved to: the
+    /// numbers are written down, and not made up as names are looked up. A backup does not read again what it finds by
+    /// them under another path, so a wrong yes loses data. No (the default) costs reading what was moved.
+    fn numbers_last(&self) -> bool {
+        false
+    }
 }
 
 /// What is asked only of changed entries.

@@ -46,18 +46,24 @@ pub struct CountingSource<S> {
     inner: S,
     /// Seconds by which every ctime is told older than it is.
     aged_seconds: i64,
+    numbers_last: Option<bool>,
     seen: Arc<Mutex<Readings>>,
 }
 
 impl<S: Source> CountingSource<S> {
     /// Counts, and changes nothing.
     pub fn new(inner: S) -> Self {
-        Self { inner, aged_seconds: 0, seen: Arc::default() }
+        Self { inner, aged_seconds: 0, numbers_last: None, seen: Arc::default() }
     }
 
     /// Tells every ctime as older than it is, so that a test need not wait until a file is old enough to be trusted.
     pub fn aged(inner: S, seconds: i64) -> Self {
         Self { aged_seconds: seconds, ..Self::new(inner) }
+    }
+
+    /// Answers for the file system whether its inode numbers last.
+    pub fn numbers_last(self, answer: bool) -> Self {
+        Self { numbers_last: Some(answer), ..self }
     }
 
     /// What was read so far.
@@ -69,7 +75,8 @@ impl<S: Source> CountingSource<S> {
 impl<S: Source> Source for CountingSource<S> {
     fn root(&self) -> io::Result<Arc<dyn SourceDirectory>> {
         let inner = self.inner.root()?;
-        Ok(Arc::new(Directory { inner, path: Vec::new(), aged_seconds: self.aged_seconds, seen: self.seen.clone() }))
+        let (aged_seconds, numbers_last) = (self.aged_seconds, self.numbers_last);
+        Ok(Arc::new(Directory { inner, path: Vec::new(), aged_seconds, numbers_last, seen: self.seen.clone() }))
     }
 
     fn paths(&self) -> Vec<Vec<u8>> {
@@ -89,6 +96,7 @@ struct Directory {
     inner: Arc<dyn SourceDirectory>,
     path: Vec<u8>,
     aged_seconds: i64,
+    numbers_last: Option<bool>,
     seen: Arc<Mutex<Readings>>,
 }
 
@@ -130,7 +138,8 @@ impl SourceDirectory for Directory {
     fn open_directory(&self, entry: &SourceEntry) -> io::Result<Arc<dyn SourceDirectory>> {
         let inner = self.inner.open_directory(&self.inner_entry(entry))?;
         let (path, seen) = (self.below(entry), self.seen.clone());
-        Ok(Arc::new(Self { inner, path, aged_seconds: self.aged_seconds, seen }))
+        let (aged_seconds, numbers_last) = (self.aged_seconds, self.numbers_last);
+        Ok(Arc::new(Self { inner, path, aged_seconds, numbers_last, seen }))
     }
 
     fn open_file(&self, entry: &SourceEntry) -> io::Result<Box<dyn SourceFile>> {
@@ -143,6 +152,10 @@ impl SourceDirectory for Directory {
     fn details(&self, entry: &SourceEntry) -> io::Result<Details> {
         self.count(|seen| seen.details += 1);
         self.inner.details(&self.inner_entry(entry))
+    }
+
+    fn numbers_last(&self) -> bool {
+        self.numbers_last.unwrap_or_else(|| self.inner.numbers_last())
     }
 }
 

@@ -321,23 +321,12 @@ struct Made {
 fn plain(kind: NodeKind, size: u64) -> Metadata {
     let time = Timestamp { seconds: 1_600_000_000, nanoseconds: 0 };
     Metadata {
-        kind,
-        mode: 0o644,
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
-        user: Vec::new(),
-        group: Vec::new(),
         modified: time,
         changed: time,
-        born: None,
-        accessed: None,
-        inode: 0,
-        device: 0,
-        links: 1,
         size,
-        special_device: 0,
-        flags: 0,
-        unstable: false,
+        ..Metadata::unknown(kind, 0o644)
     }
 }
 

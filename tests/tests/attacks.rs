@@ -59,23 +59,13 @@ impl Fake {
     fn metadata(&self, size: u64) -> Metadata {
         let time = Timestamp { seconds: self.changed, nanoseconds: 0 };
         Metadata {
-            kind: NodeKind::File,
-            mode: 0o644,
             uid: self.uid,
-            gid: 0,
-            user: Vec::new(),
-            group: Vec::new(),
             modified: Timestamp { seconds: 1_000, nanoseconds: 0 },
             changed: time,
-            born: None,
-            accessed: None,
             inode: 7,
             device: 1,
-            links: 1,
             size,
-            special_device: 0,
-            flags: 0,
-            unstable: false,
+            ..Metadata::unknown(NodeKind::File, 0o644)
         }
     }
 }

@@ -118,7 +118,7 @@ fn the_place_comes_from_flag_file_or_environment() {
 #[test]
 fn bad_usage_is_code_1_and_help_is_none() {
     let cli = Cli::without_repository();
-    for arguments in [&[][..], &["nope"], &["ls", "--nope"], &["snapshots", "--latest", "0"], &["list", "blobs"]] {
+    for arguments in [&[][..], &["nope"], &["ls", "--nope"], &["snapshots", "--latest", "0"], &["list", "nonsense"]] {
         cli.run(arguments).ends(1);
     }
     let run = cli.run(&["nope", "--json"]).ends(1);

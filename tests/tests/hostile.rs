@@ -12,7 +12,7 @@ use repo_core::internals::pipeline;
 use repo_core::internals::store::{self, Sealing, Session, SessionKind, Store, Writer, WriterOptions};
 use repo_core::{
     ChunkId, ChunkKind, Content, Damaged, Error, Extent, ExtentKind, Loss, Metadata, Node, NodeKind, Repository, Root,
-    Snapshot, Subtree, Timestamp, Xattrs,
+    Snapshot, Subtree, Xattrs,
 };
 
 /// Puts chunks of any content, as one who has the key can.
@@ -44,25 +44,7 @@ impl Forger<'_, '_, '_> {
 }
 
 fn node(name: &[u8], kind: NodeKind, size: u64, content: Content) -> Node {
-    let metadata = Metadata {
-        kind,
-        mode: 0o755,
-        uid: 0,
-        gid: 0,
-        user: Vec::new(),
-        group: Vec::new(),
-        modified: Timestamp::default(),
-        changed: Timestamp::default(),
-        born: None,
-        accessed: None,
-        inode: 1,
-        device: 1,
-        links: 1,
-        size,
-        special_device: 0,
-        flags: 0,
-        unstable: false,
-    };
+    let metadata = Metadata { inode: 1, device: 1, size, ..Metadata::unknown(kind, 0o755) };
     Node { name: name.to_vec(), metadata, content, xattrs: Xattrs::Inline(Vec::new()), extensions: Vec::new() }
 }
 

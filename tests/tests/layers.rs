@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// left of it on its own. The verbs under `ops` are rooms of their own, which import everything but one another;
 /// what they share stands on a shelf beside them, [`SHARED_BY_VERBS`].
 const STOREYS: [&[&str]; 6] = [
-    &["id", "error", "progress", "world", "mutants"],
+    &["id", "error", "progress", "calendar", "world", "mutants"],
     &["codec", "format"],
     &["chunker", "crypto", "frame", "seal", "parity", "pipeline", "platform", "archive"],
     &["backend"],

@@ -33,8 +33,8 @@ use tree::TreeFlags;
 /// Store files and directories as a new snapshot.
 ///
 /// What is stored already, under whatever name, is not stored again. Files that did not change since the last
-/// snapshot of the same host and paths are not read again, unless --full is given. What cannot be read is named
-/// and left out, the rest is stored, and the exit code is 3.
+/// snapshot of the same host and paths are not read again, unless --full is given; nor are those in a directory that
+/// was moved, which count as new. What cannot be read is named and left out, the rest is stored, and the exit code is 3.
 #[derive(Debug, Args)]
 #[command(after_help = with_exit_codes!("Examples:\n  icecore backup /home /etc --exclude '*.tmp' --one-file-system\n  icecore backup --stdin-filename db.sql --stdin-from-command -- pg_dump mydb\n  icecore backup --from-tar old.tar.gz --as-path /srv/www --time 2019-05-04\n  icecore backup --as-path /srv/www /mnt/volume-snapshot/www\n  icecore backup --from-tar - --as-path /pg --stdin-from-command -- pg_basebackup -D - -Ft -X none"))]
 pub struct Backup {

@@ -1,5 +1,7 @@
 //! `icecore ls`
 
+mod ncdu;
+
 use std::cmp::Ordering;
 use std::ffi::OsString;
 use std::ops::ControlFlow;
@@ -10,18 +12,20 @@ use serde::Serialize;
 
 use crate::args::with_exit_codes;
 use crate::context::Context;
-use crate::exit::Outcome;
+use crate::exit::{Failure, Outcome};
 use crate::json::{NodeShape, SnapshotShape};
 use crate::names;
 use crate::numbers;
 use crate::selection::{self, At, Filters};
 use crate::time;
 
+use ncdu::Ncdu;
+
 /// List what is in a snapshot.
 ///
 /// Without a directory everything is listed; with one, what is directly in it, unless --recursive is given.
 #[derive(Debug, Args)]
-#[command(after_help = with_exit_codes!("Examples:\n  icecore ls latest\n  icecore ls latest:/home/me --long\n  icecore ls 40dc1520 /etc /srv --recursive --sort size --reverse"))]
+#[command(after_help = with_exit_codes!("Examples:\n  icecore ls latest\n  icecore ls latest:/home/me --long\n  icecore ls 40dc1520 /etc /srv --recursive --sort size --reverse\n  icecore ls latest --ncdu | ncdu -f -"))]
 pub struct Ls {
     /// The snapshot: latest, latest~N, or the first digits of an id; :PATH is a directory in it
     #[arg(value_name = "ID[:PATH]", required_unless_present = "at")]
@@ -50,6 +54,10 @@ pub struct Ls {
     /// The other way round
     #[arg(long)]
     reverse: bool,
+
+    /// Everything in one directory, in the format that ncdu -f - shows
+    #[arg(long, conflicts_with_all = ["long", "human_readable", "sort", "reverse"])]
+    ncdu: bool,
 
     #[command(flatten)]
     at: At,
@@ -95,6 +103,12 @@ impl Ls {
         let recursive = self.recursive || roots.is_empty();
         if roots.is_empty() {
             roots.push(selection::join(&subpath, b""));
+        }
+        if self.ncdu {
+            let [root] = roots.as_slice() else {
+                return Err(Failure::told("--ncdu shows one directory, and what is below it"));
+            };
+            return export(context, &repository, &snapshot, root);
         }
         self.head(context, &snapshot)?;
         for root in &roots {
@@ -168,6 +182,23 @@ impl Ls {
         }
         print_entry(context, path, node, self.long, self.human_readable)
     }
+}
+
+/// Everything below a directory, for ncdu.
+fn export(context: &Context, repository: &Repository, snapshot: &Snapshot, root: &[u8]) -> Outcome {
+    let node = if root == b"/" { None } else { Some(repository.node(snapshot, root)?) };
+    if node.as_ref().is_some_and(|node| node.metadata.kind != NodeKind::Directory) {
+        return Err(Failure::told(format!("{} is not a directory: --ncdu shows what is in one", names::shown(root))));
+    }
+    let time = snapshot.record().start_ns.div_euclid(1_000_000_000).max(0);
+    let mut export = Ncdu::begin(&context.output, root, node.as_ref(), time)?;
+    let mut result = Ok(());
+    repository.list(snapshot, root, true, &mut |path, node| {
+        result = export.add(path, node);
+        if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    result?;
+    export.end()
 }
 
 /// One entry as a line of text; `find` shows it the same way.

@@ -12,6 +12,7 @@ use flate2::write::DeflateEncoder;
 use flate2::{Compression, Crc};
 
 use super::malformed;
+use crate::calendar;
 use crate::format::tree::{Metadata, NodeKind, Timestamp};
 
 /// Files from here on get ZIP64 at once: deflating can make them a little longer.
@@ -283,23 +284,10 @@ fn dos_date(time: Timestamp) -> u32 {
     let (first, last) = (315_532_800, 4_354_819_199);
     let seconds = time.seconds.clamp(first, last);
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let (year, month, day) = civil(days);
+    let (year, month, day) = calendar::date(days);
     let date = (year - 1980) << 9 | month << 5 | day;
     let time = ((second / 3600) << 11) | ((second / 60 % 60) << 5) | (second % 60 / 2);
     (date << 16 | time) as u32
-}
-
-/// Year, month and day of a day since 1970, by the algorithm of H. Hinnant ("chrono-Compatible Low-Level Date Algorithms").
-fn civil(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 impl<W: Write> std::fmt::Debug for ZipWriter<W> {

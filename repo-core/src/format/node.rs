@@ -277,8 +277,9 @@ impl Node {
 }
 
 impl Metadata {
-    /// An entry of which nothing but its kind and mode is known: of root, at the beginning of 1970, with one name.
-    pub(crate) fn unknown(kind: NodeKind, mode: u32) -> Self {
+    /// An entry of which nothing but its kind and mode is known: of root, at the beginning of 1970, with one name, and without
+    /// numbers that a file system gave it. What a source does know is set on it.
+    pub fn unknown(kind: NodeKind, mode: u32) -> Self {
         Self {
             kind,
             mode,

@@ -124,6 +124,38 @@ pub const FLAG_PINNED: u32 = 1;
 /// Bit of `flags`: something of the source could not be read.
 pub const FLAG_PARTIAL: u32 = 2;
 
+#[cfg(test)]
+impl SnapshotRecord {
+    /// Of nothing, by nobody, at the beginning of 1970: what tests set their fields on.
+    pub fn blank(id: SnapshotId) -> Self {
+        Self {
+            id,
+            series: SeriesId([0; 16]),
+            sequence: 0,
+            lineage: LineageRecord::Full,
+            flags: 0,
+            origin: None,
+            parent_digest: [0; 32],
+            config_generation: 1,
+            keyring_generation: 1,
+            start_ns: 0,
+            end_ns: 0,
+            zone_minutes: 0,
+            host: String::new(),
+            user: String::new(),
+            uid: 0,
+            gid: 0,
+            paths: Vec::new(),
+            excludes: Vec::new(),
+            tags: Vec::new(),
+            program: String::new(),
+            root: Root { tree: None, entries: 0, bytes: 0 },
+            summary: Summary::default(),
+            extensions: Vec::new(),
+        }
+    }
+}
+
 impl SnapshotRecord {
     /// The payload, by the codec's rules. A writer checks its length against `PAYLOAD_BYTES_MAX`.
     pub fn encode(&self) -> Vec<u8> {

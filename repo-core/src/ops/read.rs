@@ -1,5 +1,7 @@
 //! Reading one file of a snapshot, or a range of it, as a stream.
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 
 use super::lookup;
@@ -64,6 +66,23 @@ impl Repository {
         let kind = ChunkKind::ALL.into_iter().find(|kind| !view.places(*kind, id).is_empty());
         let kind = kind.ok_or_else(|| Error::Usage(format!("no chunk {id}")))?;
         Ok((kind, store.get(kind, id)?))
+    }
+
+    /// Calls `each` with every chunk that the index knows, once: its kind, its name and the length of its plaintext. In no
+    /// order. Whether it is whole is not asked, nor whether a snapshot needs it.
+    ///
+    /// # Errors
+    /// What cannot be read of the index, or listed.
+    pub fn chunks(&self, each: &mut dyn FnMut(ChunkKind, &ChunkId, u32) -> ControlFlow<()>) -> Result<()> {
+        let view = self.fresh_store()?.view();
+        for number in (0..view.number_count()).filter_map(|number| u32::try_from(number).ok()) {
+            let (kind, id, length) = view.chunk(number);
+            // A chunk with several places has a row for each, and the number of one.
+            if view.number(kind, id) == Some(number) && each(kind, id, length).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The entry at a path of a snapshot; symlinks are not followed.

@@ -214,23 +214,12 @@ fn directory(tree: &ChunkId, subtree: Subtree) -> Node {
     let (seconds, nanoseconds) = (now_ns.div_euclid(1_000_000_000), now_ns.rem_euclid(1_000_000_000) as u32);
     let user = host::current_user();
     let metadata = Metadata {
-        kind: NodeKind::Directory,
-        mode: 0o700,
         uid: user.uid,
         gid: user.gid,
         user: user.name.map(|name| name.as_bytes().to_vec()).unwrap_or_default(),
-        group: Vec::new(),
         modified: Timestamp { seconds, nanoseconds },
         changed: Timestamp { seconds, nanoseconds },
-        born: None,
-        accessed: None,
-        inode: 0,
-        device: 0,
-        links: 1,
-        size: 0,
-        special_device: 0,
-        flags: 0,
-        unstable: false,
+        ..Metadata::unknown(NodeKind::Directory, 0o700)
     };
     let (name, content, xattrs) =
         (tree.to_string().into_bytes(), Content::Directory(subtree), Xattrs::Inline(Vec::new()));

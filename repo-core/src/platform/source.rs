@@ -61,6 +61,19 @@ pub fn replaced() -> io::Error {
     io::Error::other("something else has this name now: it was replaced while the tree was read")
 }
 
+/// File systems that keep an inode's number and birth time with the inode, and give the number to nothing else before it
+/// is gone, by their numbers in `statfs(2)`: ext2 to ext4, XFS, Btrfs, F2FS, bcachefs, ZFS, tmpfs. Not among them are those
+/// that number what was looked up, in whatever order it was (FAT, most of FUSE, CIFS without the server's numbers), for
+/// there another file has the number after the next mount; nor those that show what lies elsewhere (overlayfs, NFS).
+const KEEPING_NUMBERS: [u64; 7] =
+    [0xEF53, 0x5846_5342, 0x9123_683E, 0xF2F5_2010, 0xCA45_1A4E, 0x2FC1_2FC1, 0x0102_1994];
+
+/// Whether the file system of a directory is known to keep inode numbers.
+pub fn numbers_last(directory: impl AsFd) -> bool {
+    // Its type is 32 bits that some machines extend by their sign.
+    rustix::fs::fstatfs(directory).is_ok_and(|found| KEEPING_NUMBERS.contains(&(found.f_type as u64 & 0xFFFF_FFFF)))
+}
+
 /// Errors that opening by name gives if the name stands for another kind of thing than a moment ago.
 fn explain_opening(error: Errno) -> io::Error {
     match error {

@@ -147,6 +147,57 @@ pub fn find(store: &Store, directory: Option<&Subtree>, name: &[u8]) -> Result<O
     }
 }
 
+/// The leaves of all directories of a snapshot, in no order that means anything.
+#[derive(Debug)]
+pub struct Leaves<'s> {
+    store: &'s Store,
+    pending: Vec<(Option<u8>, ChunkId)>,
+    /// No more entries may come than the snapshot says it has: shared nodes are met as often as they are referred to.
+    entries_left: u64,
+}
+
+/// Reads the whole tree of a snapshot, one leaf in memory at a time.
+pub fn leaves<'s>(store: &'s Store, root: &Subtree) -> Leaves<'s> {
+    Leaves { store, pending: vec![(None, root.root)], entries_left: root.entries }
+}
+
+impl Iterator for Leaves<'_> {
+    /// A leaf's name, and its nodes. After an error the walk goes on beside what could not be read.
+    type Item = Result<(ChunkId, Vec<Node>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let (level, id) = self.pending.pop()?;
+            match load(self.store, &id, level) {
+                Err(error) => return Some(Err(error)),
+                Ok(TreeNode::Branch { level, children }) => {
+                    self.pending.extend(children.iter().rev().map(|child| (Some(level - 1), child.subtree.root)));
+                }
+                Ok(TreeNode::Leaf(nodes)) => {
+                    let Some(entries_left) = self.entries_left.checked_sub(nodes.len() as u64) else {
+                        self.pending.clear();
+                        return Some(Err(malformed("a snapshot with too many entries")));
+                    };
+                    self.entries_left = entries_left;
+                    self.pending.extend(nodes.iter().rev().filter_map(|node| match &node.content {
+                        Content::Directory(subtree) => Some((None, subtree.root)),
+                        _ => None,
+                    }));
+                    return Some(Ok((id, nodes)));
+                }
+            }
+        }
+    }
+}
+
+/// The nodes of one leaf.
+pub fn leaf(store: &Store, id: &ChunkId) -> Result<Vec<Node>> {
+    match load(store, id, Some(0))? {
+        TreeNode::Leaf(nodes) => Ok(nodes),
+        TreeNode::Branch { .. } => Err(malformed("a tree whose levels do not descend")),
+    }
+}
+
 /// The nodes of trees that one node refers to: the rest of its own directory, and the directories in it.
 pub fn children(store: &Store, id: &ChunkId) -> Result<Vec<ChunkId>> {
     Ok(match load(store, id, None)? {

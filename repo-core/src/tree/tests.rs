@@ -54,23 +54,16 @@ impl ChunkSink for Storing<'_, '_, '_> {
 
 fn node(name: String, size: u64) -> Node {
     let metadata = Metadata {
-        kind: NodeKind::File,
-        mode: 0o644,
         uid: 1000,
         gid: 1000,
         user: b"someone".to_vec(),
         group: b"some".to_vec(),
         modified: Timestamp { seconds: 1_700_000_000, nanoseconds: 5 },
         changed: Timestamp { seconds: 1_700_000_000, nanoseconds: 5 },
-        born: None,
-        accessed: None,
         inode: size,
         device: 1,
-        links: 1,
         size,
-        special_device: 0,
-        flags: 0,
-        unstable: false,
+        ..Metadata::unknown(NodeKind::File, 0o644)
     };
     let kind = ExtentKind::Data(ChunkId([7; 32]));
     let content = if size == 0 { Content::None } else { Content::Extents(vec![Extent { length: size, kind }]) };

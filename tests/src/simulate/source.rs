@@ -39,23 +39,12 @@ impl Letters {
     fn metadata(&self, kind: NodeKind) -> Metadata {
         let time = Timestamp { seconds: self.modified, nanoseconds: 0 };
         Metadata {
-            kind,
-            mode: 0o600,
-            uid: 0,
-            gid: 0,
-            user: Vec::new(),
-            group: Vec::new(),
             modified: time,
             changed: time,
-            born: None,
-            accessed: None,
             inode: 1,
             device: 1,
-            links: 1,
             size: if kind == NodeKind::File { FILE_BYTES as u64 } else { 0 },
-            special_device: 0,
-            flags: 0,
-            unstable: false,
+            ..Metadata::unknown(kind, 0o600)
         }
     }
 }

@@ -70,7 +70,7 @@ fn describe(room: &Room<'_>) {
     room.does(&["cat", "snapshot", "latest"]);
     room.does(&["cat", "tree", "latest:/source"]);
     room.ends(1, &["cat", "pack", "0123"]);
-    for kind in ["snapshots", "keys", "packs", "index", "locks"] {
+    for kind in ["snapshots", "keys", "packs", "index", "blobs", "locks"] {
         for line in room.does(&["list", kind]) {
             let id = text(&line["id"]);
             match kind {

@@ -1,9 +1,11 @@
 //! The JSON shapes of packs and index objects. docs/json.md describes them.
 
 use repo_core::{
-    ChunkDescription, ChunkKind, FrameDescription, IndexDescription, IndexedPack, ObjectName, PackDescription, PackKind,
+    ChunkDescription, FrameDescription, IndexDescription, IndexedPack, ObjectName, PackDescription, PackKind,
 };
 use serde::Serialize;
+
+use crate::json::chunk_kind;
 
 /// A pack.
 #[derive(Debug, Serialize)]
@@ -115,13 +117,7 @@ impl From<&FrameDescription> for FrameShape {
 
 impl From<&ChunkDescription> for ChunkShape {
     fn from(chunk: &ChunkDescription) -> Self {
-        let kind = match chunk.kind {
-            ChunkKind::Data => "data",
-            ChunkKind::Tree => "tree",
-            ChunkKind::List => "list",
-            ChunkKind::Xattr => "xattr",
-        };
-        Self { id: chunk.id.to_string(), kind, offset: chunk.offset, length: chunk.length }
+        Self { id: chunk.id.to_string(), kind: chunk_kind(chunk.kind), offset: chunk.offset, length: chunk.length }
     }
 }
 

@@ -468,8 +468,6 @@ impl Extended {
             _ => 0,
         };
         Ok(Metadata {
-            kind,
-            mode: header.mode & 0o7777,
             uid: owner(self.uid.unwrap_or(header.uid))?,
             gid: owner(self.gid.unwrap_or(header.gid))?,
             user: self.user.take().unwrap_or_else(|| header.user.clone()),
@@ -478,13 +476,10 @@ impl Extended {
             changed: self.changed.unwrap_or(modified),
             born: self.born,
             accessed: self.accessed,
-            inode: 0,
-            device: 0,
-            links: 1,
             size,
             special_device,
             flags: self.flags,
-            unstable: false,
+            ..Metadata::unknown(kind, header.mode & 0o7777)
         })
     }
 }

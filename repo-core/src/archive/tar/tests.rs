@@ -10,23 +10,14 @@ use crate::format::tree::{Metadata, NodeKind, Timestamp};
 
 fn metadata(kind: NodeKind, size: u64) -> Metadata {
     Metadata {
-        kind,
-        mode: 0o640,
         uid: 1000,
         gid: 1001,
         user: b"ann".to_vec(),
         group: b"staff".to_vec(),
         modified: Timestamp { seconds: 1_600_000_000, nanoseconds: 123 },
         changed: Timestamp { seconds: 1_600_000_001, nanoseconds: 0 },
-        born: None,
-        accessed: None,
-        inode: 0,
-        device: 0,
-        links: 1,
         size,
-        special_device: 0,
-        flags: 0,
-        unstable: false,
+        ..Metadata::unknown(kind, 0o640)
     }
 }
 

@@ -172,7 +172,7 @@ impl<'a, 'scope, 's> Assembly<'a, 'scope, 's> {
         match item {
             Item::Enter { name, metadata, attributes, before } => self.enter(name, metadata, attributes, before),
             Item::Leave => self.leave(),
-            Item::Ready(node) => self.add(node, Status::Unmodified, 0),
+            Item::Ready { node, status } => self.add(node, status, 0),
             Item::Special { entry, details, status } => {
                 let xattrs = self.attributes(&entry.name, &details)?;
                 let content = match entry.metadata.kind {

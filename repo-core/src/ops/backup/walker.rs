@@ -2,6 +2,7 @@
 //! reading threads; the order of entries is kept by the channel to the assembly.
 
 mod intake;
+mod moved;
 
 use std::iter::Peekable;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ use crate::progress::Event;
 use crate::store::Index;
 use crate::tree::{self, Nodes};
 use crate::walk::{Details, Entries, EntryStream, SourceDirectory, SourceEntry, SourceFile, Unreadable};
+
+use moved::Moves;
 
 /// Small files that share a buffer, at most.
 const UNIT_FILES: usize = 256;
@@ -47,8 +50,11 @@ pub enum Item {
         before: Option<Box<Node>>,
     },
     Leave,
-    /// Taken from the parent whole.
-    Ready(Node),
+    /// Taken from the parent whole, from this path or another.
+    Ready {
+        node: Node,
+        status: Status,
+    },
     /// A link, a device, a fifo, a socket.
     Special {
         entry: SourceEntry,
@@ -107,13 +113,23 @@ pub struct Walker<'r> {
     unit_items: usize,
     /// When the parent's reading began, in nanoseconds.
     parent_started_ns: i128,
+    moves: Moves,
 }
 
 /// A directory being walked.
 struct Level<'r> {
     directory: Arc<dyn SourceDirectory>,
     entries: Entries,
+    /// What the parent has under this path.
     parent: Option<Peekable<Nodes<'r>>>,
+    /// What the parent has where this directory was then, if that is known to be elsewhere.
+    origin: Option<Peekable<Nodes<'r>>>,
+    /// The directory itself, if it is not what the parent has under this path.
+    elsewhere: Option<Metadata>,
+    /// The file system it lies on; `None` of the top.
+    device: Option<u64>,
+    /// Whether inode numbers mean anything there, if that was asked.
+    numbers_last: Option<bool>,
 }
 
 impl<'r> Walker<'r> {
@@ -126,6 +142,10 @@ impl<'r> Walker<'r> {
     ) -> Self {
         // The session's name has the clock's time; the snapshot's own may have been set by the user.
         let started_ms = run.lineage.parent.as_ref().map_or(0, |parent| parent.id().started_ms());
+        let moves = match run.lineage.parent {
+            Some(_) if !run.options.ignore_inode => Moves::Unsought { bytes: 0 },
+            _ => Moves::Never,
+        };
         Self {
             run,
             reading,
@@ -136,6 +156,7 @@ impl<'r> Walker<'r> {
             unit_bytes: 0,
             unit_items: 0,
             parent_started_ns: i128::from(started_ms) * 1_000_000,
+            moves,
         }
     }
 
@@ -171,7 +192,8 @@ impl<'r> Walker<'r> {
             root.tree.map(|id| crate::format::tree::Subtree { root: id, entries: root.entries, bytes: root.bytes })
         });
         let parent = tree.map(|_| tree::nodes(&self.run.store, subtree.as_ref()).peekable());
-        let mut levels = vec![Level { directory: root, entries, parent }];
+        let (origin, elsewhere, device, numbers_last) = (None, None, None, None);
+        let mut levels = vec![Level { directory: root, entries, parent, origin, elsewhere, device, numbers_last }];
         while let Some(level) = levels.last_mut() {
             if self.run.progress.is_cancelled() {
                 return self.fail(Error::Cancelled);
@@ -186,14 +208,17 @@ impl<'r> Walker<'r> {
                 Some(Err(unreadable)) => self.problem(unreadable)?,
                 Some(Ok(entry)) => {
                     let before = self.find_before(level, &entry);
+                    self.weigh(&mut levels, &entry, before.as_ref())?;
+                    let depth = levels.len();
+                    let Some(level) = levels.last_mut() else { break };
+                    let moved = self.find_moved(level, &entry, before.as_ref());
                     let directory = level.directory.clone();
                     if entry.metadata.kind == NodeKind::Directory {
-                        let depth = levels.len();
-                        if let Some(below) = self.enter(directory.as_ref(), entry, before, depth)? {
+                        if let Some(below) = self.enter(directory.as_ref(), entry, before, moved, depth)? {
                             levels.push(below);
                         }
                     } else {
-                        self.leaf(&directory, entry, before)?;
+                        self.leaf(&directory, entry, before, moved)?;
                     }
                 }
             }
@@ -223,6 +248,7 @@ impl<'r> Walker<'r> {
         directory: &dyn SourceDirectory,
         entry: SourceEntry,
         before: Option<Node>,
+        moved: Option<Node>,
         depth: usize,
     ) -> Walk<Option<Level<'r>>> {
         let before = before.filter(|node| node.metadata.kind == NodeKind::Directory);
@@ -243,8 +269,10 @@ impl<'r> Walker<'r> {
         } else {
             None
         };
+        let moved = moved.filter(|_| below.as_ref().is_some_and(|(directory, _)| directory.numbers_last()));
         let mut metadata = entry.metadata.clone();
-        let attributes = match before.as_ref().filter(|node| self.attributes_are_known(&entry.metadata, node)) {
+        let is_known = |node: &&Node| self.attributes_are_known(&entry.metadata, node);
+        let attributes = match before.as_ref().filter(is_known).or(moved.as_ref().filter(is_known)) {
             Some(node) => {
                 metadata.flags = node.metadata.flags;
                 Attributes::Known(node.xattrs.clone())
@@ -256,26 +284,32 @@ impl<'r> Walker<'r> {
             }
             None => Attributes::Read(self.details(directory, &entry)?),
         };
-        let subtree = before.as_ref().and_then(|node| match &node.content {
-            Content::Directory(subtree) => Some(*subtree),
-            _ => None,
-        });
-        let known = before.is_some();
+        let parent = before.as_ref().map(|node| self.nodes_of(node));
+        let origin = moved.as_ref().map(|node| self.nodes_of(node));
+        let is_elsewhere = moved::is_elsewhere(&entry.metadata, before.as_ref());
+        let (elsewhere, device) = (is_elsewhere.then(|| entry.metadata.clone()), Some(entry.metadata.device));
         self.send(Item::Enter { name: entry.name, metadata, attributes, before: before.map(Box::new) })?;
         let Some((directory, entries)) = below else {
             self.send(Item::Leave)?;
             return Ok(None);
         };
-        let parent = known.then(|| tree::nodes(&self.run.store, subtree.as_ref()).peekable());
-        Ok(Some(Level { directory, entries, parent }))
+        Ok(Some(Level { directory, entries, parent, origin, elsewhere, device, numbers_last: None }))
     }
 
-    fn leaf(&mut self, directory: &Arc<dyn SourceDirectory>, mut entry: SourceEntry, before: Option<Node>) -> Walk {
+    fn leaf(
+        &mut self,
+        directory: &Arc<dyn SourceDirectory>,
+        mut entry: SourceEntry,
+        before: Option<Node>,
+        moved: Option<Node>,
+    ) -> Walk {
         let status = if before.is_some() { Status::Changed } else { Status::New };
-        if let Some(node) = before
-            && self.is_unchanged(&entry.metadata, &node)
-        {
-            match self.ready(directory.as_ref(), entry, node)? {
+        let known = match before {
+            Some(node) if self.is_unchanged(&entry.metadata, &node) => Some((node, Status::Unmodified)),
+            _ => moved.map(|node| (node, status)),
+        };
+        if let Some((node, status)) = known {
+            match self.ready(directory.as_ref(), entry, node, status)? {
                 None => return Ok(()),
                 Some(back) => entry = back,
             }
@@ -292,9 +326,15 @@ impl<'r> Walker<'r> {
         }
     }
 
-    /// Takes a node from the parent; only what cannot have changed with the times is looked at again. Gives the entry
-    /// back if its attributes have changed to what only the assembly can store or say.
-    fn ready(&mut self, directory: &dyn SourceDirectory, entry: SourceEntry, node: Node) -> Walk<Option<SourceEntry>> {
+    /// Takes a node from the parent, of this path or another; only what cannot have changed with the times is looked at
+    /// again. Gives the entry back if its attributes have changed to what only the assembly can store or say.
+    fn ready(
+        &mut self,
+        directory: &dyn SourceDirectory,
+        entry: SourceEntry,
+        node: Node,
+        status: Status,
+    ) -> Walk<Option<SourceEntry>> {
         let mut metadata = entry.metadata.clone();
         let mut node = Node { name: entry.name.clone(), ..node };
         metadata.flags = node.metadata.flags;
@@ -309,7 +349,11 @@ impl<'r> Walker<'r> {
             }
         }
         node.metadata = metadata;
-        self.send(Item::Ready(node)).map(|()| None)
+        if status != Status::Unmodified {
+            // Says of a file that was moved what reading it would have said.
+            self.run.progress.report(Event::Bytes { count: node.metadata.size });
+        }
+        self.send(Item::Ready { node, status }).map(|()| None)
     }
 
     fn details(&mut self, directory: &dyn SourceDirectory, entry: &SourceEntry) -> Walk<Details> {

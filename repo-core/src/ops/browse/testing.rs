@@ -9,37 +9,14 @@ use bytes::Bytes;
 
 use crate::backend::{Backend, Capabilities, Listed, Memory, Prefix, Put, Removal, Span};
 use crate::error::BackendError;
-use crate::format::snapshot::{LineageRecord, Root, SnapshotRecord, Summary};
-use crate::id::{ObjectName, SeriesId, SnapshotId};
+use crate::format::snapshot::SnapshotRecord;
+use crate::id::{ObjectName, SnapshotId};
 use crate::repository::Snapshot;
 
 /// A snapshot of nothing.
 pub fn record(number: u8, start_ns: i64) -> SnapshotRecord {
-    SnapshotRecord {
-        id: SnapshotId([number; 16]),
-        series: SeriesId([0; 16]),
-        sequence: number.into(),
-        lineage: LineageRecord::Full,
-        flags: 0,
-        origin: None,
-        parent_digest: [0; 32],
-        config_generation: 1,
-        keyring_generation: 1,
-        start_ns,
-        end_ns: start_ns,
-        zone_minutes: 0,
-        host: String::new(),
-        user: String::new(),
-        uid: 0,
-        gid: 0,
-        paths: Vec::new(),
-        excludes: Vec::new(),
-        tags: Vec::new(),
-        program: String::new(),
-        root: Root { tree: None, entries: 0, bytes: 0 },
-        summary: Summary::default(),
-        extensions: Vec::new(),
-    }
+    let id = SnapshotId([number; 16]);
+    SnapshotRecord { sequence: number.into(), start_ns, end_ns: start_ns, ..SnapshotRecord::blank(id) }
 }
 
 /// The same, of a host.

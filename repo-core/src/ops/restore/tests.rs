@@ -8,11 +8,11 @@ use crate::backend::Memory;
 use crate::crypto::Secret;
 use crate::error::{Error, Result};
 use crate::format::list::ListNode;
-use crate::format::snapshot::{LineageRecord, Root, SnapshotRecord, Summary};
+use crate::format::snapshot::{Root, SnapshotRecord};
 use crate::format::tree::{
     Content, Extent, ExtentKind, Metadata, Node, NodeKind, Subtree, Timestamp, Xattrs, encode_leaf, encode_node,
 };
-use crate::id::{ChunkId, ChunkKind, SeriesId, SnapshotId};
+use crate::id::{ChunkId, ChunkKind, SnapshotId};
 use crate::pipeline;
 use crate::progress::{Event, Progress};
 use crate::repository::{InitOptions, Repository, Snapshot};
@@ -56,53 +56,19 @@ fn forged(build: impl FnOnce(&mut Put<'_>) -> Root) -> (Repository, Snapshot) {
 }
 
 fn record(root: Root) -> SnapshotRecord {
-    SnapshotRecord {
-        id: SnapshotId([1; 16]),
-        series: SeriesId([0; 16]),
-        sequence: 0,
-        lineage: LineageRecord::Full,
-        flags: 0,
-        origin: None,
-        parent_digest: [0; 32],
-        config_generation: 1,
-        keyring_generation: 1,
-        start_ns: 0,
-        end_ns: 0,
-        zone_minutes: 0,
-        host: String::new(),
-        user: String::new(),
-        uid: 0,
-        gid: 0,
-        paths: Vec::new(),
-        excludes: Vec::new(),
-        tags: Vec::new(),
-        program: String::new(),
-        root,
-        summary: Summary::default(),
-        extensions: Vec::new(),
-    }
+    SnapshotRecord { root, ..SnapshotRecord::blank(SnapshotId([1; 16])) }
 }
 
 fn node(name: &[u8], kind: NodeKind, size: u64, content: Content) -> Node {
     let metadata = Metadata {
-        kind,
-        mode: if kind == NodeKind::Directory { 0o755 } else { 0o644 },
         // Whoever runs the test.
         uid: crate::platform::host::current_user().uid,
         gid: crate::platform::host::current_user().gid,
-        user: Vec::new(),
-        group: Vec::new(),
         modified: Timestamp { seconds: 1_000_000_000, nanoseconds: 7 },
-        changed: Timestamp::default(),
-        born: None,
-        accessed: None,
         inode: 1,
         device: 1,
-        links: 1,
         size,
-        special_device: 0,
-        flags: 0,
-        unstable: false,
+        ..Metadata::unknown(kind, if kind == NodeKind::Directory { 0o755 } else { 0o644 })
     };
     Node { name: name.to_vec(), metadata, content, xattrs: Xattrs::Inline(Vec::new()), extensions: Vec::new() }
 }

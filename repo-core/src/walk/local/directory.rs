@@ -309,6 +309,11 @@ impl SourceDirectory for LocalDirectory {
         };
         Ok(details(attributes))
     }
+
+    fn numbers_last(&self) -> bool {
+        let descriptor = self.inner.place.as_ref().map(|place| place.handle.descriptor());
+        descriptor.is_some_and(|descriptor| descriptor.is_ok_and(|descriptor| source::numbers_last(&*descriptor)))
+    }
 }
 
 fn is_made_up(named: Option<&Arc<Named>>) -> bool {

@@ -6,8 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::format::snapshot::{LineageRecord, Root, Summary};
-use crate::id::SeriesId;
 
 const SECOND: i64 = 1_000_000_000;
 const HOUR: i64 = 3600 * SECOND;
@@ -16,31 +14,7 @@ const DAY: i64 = 24 * HOUR;
 const NOW: i64 = 1_795_269_600 * SECOND;
 
 pub fn record() -> SnapshotRecord {
-    SnapshotRecord {
-        id: SnapshotId([0; 16]),
-        series: SeriesId([0; 16]),
-        sequence: 0,
-        lineage: LineageRecord::Full,
-        flags: 0,
-        origin: None,
-        parent_digest: [0; 32],
-        config_generation: 1,
-        keyring_generation: 1,
-        start_ns: 0,
-        end_ns: 0,
-        zone_minutes: 0,
-        host: String::new(),
-        user: String::new(),
-        uid: 0,
-        gid: 0,
-        paths: Vec::new(),
-        excludes: Vec::new(),
-        tags: Vec::new(),
-        program: String::new(),
-        root: Root { tree: None, entries: 0, bytes: 0 },
-        summary: Summary::default(),
-        extensions: Vec::new(),
-    }
+    SnapshotRecord::blank(SnapshotId([0; 16]))
 }
 
 /// Taken and written at this time, in UTC.
