@@ -9,6 +9,7 @@ use crate::format::tree::Metadata;
 pub mod filter;
 pub mod local;
 pub mod reader;
+pub mod streams;
 pub mod tar;
 
 /// Something that can be backed up: a tree of entries, not necessarily a directory.
@@ -43,6 +44,11 @@ pub trait Source: Send + Sync {
     /// publishes no snapshot, where for other sources it would name a problem and go on.
     fn is_stream(&self) -> bool {
         false
+    }
+
+    /// Whether it, or a file in it, can be read a single time: then a backup that would have to begin again fails instead.
+    fn is_read_once(&self) -> bool {
+        self.is_stream()
     }
 
     /// Its entries in whatever order they come, for a source that can only be read from its beginning to its end: an
@@ -96,6 +102,11 @@ pub trait SourceDirectory: Send + Sync {
 
     /// What is asked only of changed entries: link target, extended attributes, inode flags.
     fn details(&self, entry: &SourceEntry) -> io::Result<Details>;
+
+    /// Whether this file is a stream, in the sense of [`Source::is_stream`], of a source that has other files too.
+    fn is_stream(&self, _entry: &SourceEntry) -> bool {
+        false
+    }
 }
 
 /// What is asked only of changed entries.

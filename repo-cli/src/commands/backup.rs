@@ -1,5 +1,7 @@
 //! `icecore backup`
 
+mod outputs;
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use repo_core::{
-    Alike, BackupOptions, BackupReport, Error, InitOptions, LocalTree, LocalTreeOptions, Mode, ReaderSource,
+    Alike, BackupOptions, BackupReport, Error, InitOptions, LocalTree, LocalTreeOptions, Mode, Patterns, ReaderSource,
     Repository, SnapshotFilter, Source, TarSource, system,
 };
 use serde::Serialize;
@@ -26,6 +28,7 @@ use crate::sources::{self, ListFormat, Stream, StreamProblem};
 use crate::time;
 
 use super::init;
+use outputs::Outputs;
 
 /// Store files and directories as a new snapshot.
 ///
@@ -33,7 +36,7 @@ use super::init;
 /// snapshot of the same host and paths are not read again, unless --full is given. What cannot be read is named
 /// and left out, the rest is stored, and the exit code is 3.
 #[derive(Debug, Args)]
-#[command(after_help = with_exit_codes!("Examples:\n  icecore backup /home /etc --exclude '*.tmp' --one-file-system\n  icecore backup --stdin-filename db.sql --stdin-from-command -- pg_dump mydb\n  icecore backup --from-tar old.tar.gz --as-path /srv/www --time 2019-05-04\n  icecore backup --from-tar - --as-path /pg --stdin-from-command -- pg_basebackup -D - -Ft -X none"))]
+#[command(after_help = with_exit_codes!("Examples:\n  icecore backup /home /etc --exclude '*.tmp' --one-file-system\n  icecore backup --stdin-filename db.sql --stdin-from-command -- pg_dump mydb\n  icecore backup --command 'db.sql=pg_dump mydb' --command 'globals.sql=pg_dumpall -g' /etc/postgresql\n  icecore backup --from-tar old.tar.gz --as-path /srv/www --time 2019-05-04\n  icecore backup --from-tar - --as-path /pg --stdin-from-command -- pg_basebackup -D - -Ft -X none"))]
 pub struct Backup {
     /// What to store; after --stdin-from-command: the command and its arguments
     #[arg(value_name = "PATH")]
@@ -62,6 +65,9 @@ pub struct Backup {
     /// Store what a command prints; if it fails, nothing is published
     #[arg(long, conflicts_with_all = ["stdin", "files_from", "files_from_verbatim", "files_from_raw"], requires = "paths")]
     stdin_from_command: bool,
+
+    #[command(flatten)]
+    outputs: Outputs,
 
     /// Store what is in a tar archive, plain or compressed by gzip or zstd, as if it were a directory; - is standard input
     ///
@@ -178,6 +184,7 @@ impl Backup {
         // Everything that may be mistyped is read before a password is asked for.
         let (excludes, exclude_texts) = self.excludes.read()?;
         let paths = self.all_paths()?;
+        self.outputs.check()?;
         if self.from_tar.is_some() && !exclude_texts.is_empty() {
             return Err(Failure::told("an archive is stored whole: nothing can be excluded with --from-tar"));
         }
@@ -201,22 +208,14 @@ impl Backup {
                 None => Box::new(ReaderSource::new(&Path::new("/").join(&self.stdin_filename), stream)),
             }
         } else {
-            let mut tree = LocalTreeOptions::default();
-            tree.excludes = excludes;
-            tree.exclude_if_present = self.markers();
-            tree.exclude_larger_than_bytes = self.exclude_larger_than;
-            tree.one_file_system = self.one_file_system;
-            tree.leave_out = vec![context.place()?];
-            tree.with_atime = self.with_atime;
-            let source = LocalTree::new(&paths, tree.clone())?;
-            // A tree of its own: what is counted there leaves no note here, and takes no descriptor from the backup's.
-            if !self.no_scan
-                && context.output.has_status()
-                && let Ok(same) = LocalTree::new(&paths, tree)
-            {
-                reporter.scan(Box::new(same));
+            let local = if paths.is_empty() { None } else { Some(self.tree(context, &paths, excludes, &reporter)?) };
+            match self.outputs.is_empty() {
+                true => Box::new(local.expect("nothing to back up is refused")),
+                false => {
+                    let told = problem.insert(StreamProblem::default());
+                    Box::new(self.outputs.source(local, &reporter.stop_flag(), told)?)
+                }
             }
-            Box::new(source)
         };
         let result = reporter.watch(|reporter| repository.backup(source.as_ref(), &options, reporter));
         broken_stream(problem)?;
@@ -237,6 +236,31 @@ impl Backup {
                 numbers::count(problems, "entry")
             ))),
         }
+    }
+
+    fn tree(
+        &self,
+        context: &Context,
+        paths: &[PathBuf],
+        excludes: Patterns,
+        reporter: &Reporter<'_>,
+    ) -> Outcome<LocalTree> {
+        let mut tree = LocalTreeOptions::default();
+        tree.excludes = excludes;
+        tree.exclude_if_present = self.markers();
+        tree.exclude_larger_than_bytes = self.exclude_larger_than;
+        tree.one_file_system = self.one_file_system;
+        tree.leave_out = vec![context.place()?];
+        tree.with_atime = self.with_atime;
+        let source = LocalTree::new(paths, tree.clone())?;
+        // A tree of its own: what is counted there leaves no note here, and takes no descriptor from the backup's.
+        if !self.no_scan
+            && context.output.has_status()
+            && let Ok(same) = LocalTree::new(paths, tree)
+        {
+            reporter.scan(Box::new(same));
+        }
+        Ok(source)
     }
 
     fn tar_source(&self, reader: impl Read + Send + 'static) -> TarSource {
@@ -286,7 +310,7 @@ impl Backup {
             }
             _ => {}
         }
-        match paths.is_empty() && !self.stdin && self.from_tar.is_none() {
+        match paths.is_empty() && !self.stdin && self.from_tar.is_none() && self.outputs.is_empty() {
             true => Err(Failure::with_hint("nothing to back up", "name files or directories, or use --stdin")),
             false => Ok(paths),
         }

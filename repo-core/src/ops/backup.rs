@@ -218,7 +218,7 @@ impl Repository {
             for _ in 1..ATTEMPTS_MAX {
                 match Run::new(self, source, options, progress)?.go() {
                     // A stream is gone once it was read.
-                    Err(Error::Fenced) if !source.is_stream() => {}
+                    Err(Error::Fenced) if !source.is_read_once() => {}
                     result => return result,
                 }
                 let message = "this run was taken for dead, and part of what it relied on is gone; reading again";

@@ -273,6 +273,8 @@ impl<'r> Walker<'r> {
     fn leaf(&mut self, directory: &Arc<dyn SourceDirectory>, mut entry: SourceEntry, before: Option<Node>) -> Walk {
         let status = if before.is_some() { Status::Changed } else { Status::New };
         if let Some(node) = before
+            // A stream is known by reading it alone.
+            && !self.is_stream(directory.as_ref(), &entry)
             && self.is_unchanged(&entry.metadata, &node)
         {
             match self.ready(directory.as_ref(), entry, node)? {
@@ -281,8 +283,11 @@ impl<'r> Walker<'r> {
             }
         }
         match entry.metadata.kind {
-            NodeKind::File if entry.metadata.size > UNIT_BYTES as u64 || self.run.source.is_stream() => {
-                self.large(directory.as_ref(), &entry, status)
+            NodeKind::File if self.is_stream(directory.as_ref(), &entry) => {
+                self.large(directory.as_ref(), &entry, status, true)
+            }
+            NodeKind::File if entry.metadata.size > UNIT_BYTES as u64 => {
+                self.large(directory.as_ref(), &entry, status, false)
             }
             NodeKind::File => self.small(directory, entry, status),
             _ => match directory.details(&entry) {
@@ -343,7 +348,7 @@ impl<'r> Walker<'r> {
     }
 
     /// Reads a large file here, segment by segment, and lets the reading threads name its chunks.
-    fn large(&mut self, directory: &dyn SourceDirectory, entry: &SourceEntry, status: Status) -> Walk {
+    fn large(&mut self, directory: &dyn SourceDirectory, entry: &SourceEntry, status: Status, is_stream: bool) -> Walk {
         self.send_unit()?;
         let failed = |during| {
             let name = entry.name.clone();
@@ -352,6 +357,7 @@ impl<'r> Walker<'r> {
         self.send(Item::LargeBegin { name: entry.name.clone(), status, owner: entry.metadata.uid })?;
         let mut file = match directory.open_file(entry) {
             Ok(file) => file,
+            Err(error) if is_stream => return self.fail(Error::Stream(error)),
             Err(error) => return self.send(failed("opening the file")(error)),
         };
         let mut read_bytes = 0;
@@ -360,16 +366,18 @@ impl<'r> Walker<'r> {
                 Ok(metadata) => metadata,
                 Err(error) => return self.send(failed("looking at the file")(error)),
             };
-            let length = match self.segments(file.as_mut(), metadata.size)? {
+            let length = match self.segments(file.as_mut(), metadata.size, is_stream)? {
                 Ok((length, read)) => {
                     read_bytes += read;
                     length
                 }
-                Err(error) if self.run.source.is_stream() => return self.fail(Error::Stream(error)),
+                // A producer that Ctrl-C ended too did not fail.
+                Err(_) if is_stream && self.run.progress.is_cancelled() => return self.fail(Error::Cancelled),
+                Err(error) if is_stream => return self.fail(Error::Stream(error)),
                 Err(error) => return self.send(failed("reading the file")(error)),
             };
             let stability = match file.metadata() {
-                _ if self.run.source.is_stream() => Stability::Same,
+                _ if is_stream => Stability::Same,
                 Ok(after) => Stability::of(&metadata, &after, length),
                 Err(error) => return self.send(failed("looking at the file again")(error)),
             };
@@ -389,8 +397,7 @@ impl<'r> Walker<'r> {
 
     /// Sends all data and holes of a file of `size` bytes; a stream is read to its end.
     /// Returns its length and the bytes that were read.
-    fn segments(&mut self, file: &mut dyn SourceFile, size: u64) -> Walk<std::io::Result<(u64, u64)>> {
-        let is_stream = self.run.source.is_stream();
+    fn segments(&mut self, file: &mut dyn SourceFile, size: u64, is_stream: bool) -> Walk<std::io::Result<(u64, u64)>> {
         let size = if is_stream { u64::MAX } else { size };
         let (mut position, mut read_bytes) = (0, 0);
         while position < size {
@@ -466,9 +473,7 @@ impl<'r> Walker<'r> {
             && (options.ignore_inode || now.inode == before.inode)
             && (options.ignore_ctime || now.changed == before.changed);
         let newest = if options.ignore_ctime { before.modified } else { before.changed };
-        // A stream is known by reading it alone.
-        let can_tell = !self.run.source.is_stream();
-        can_tell && same && !before.unstable && !self.is_racy(newest) && self.is_stored(node)
+        same && !before.unstable && !self.is_racy(newest) && self.is_stored(node)
     }
 
     /// Attributes change with the ctime only.
@@ -479,6 +484,10 @@ impl<'r> Walker<'r> {
                 Xattrs::Chunk(id) => self.view.contains(ChunkKind::Xattr, id),
             }
         }
+    }
+
+    fn is_stream(&self, directory: &dyn SourceDirectory, entry: &SourceEntry) -> bool {
+        self.run.source.is_stream() || directory.is_stream(entry)
     }
 
     fn is_racy(&self, changed: Timestamp) -> bool {
