@@ -1,6 +1,7 @@
 //! `icecore backup`
 
 mod outputs;
+mod partial;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -29,6 +30,7 @@ use crate::time;
 
 use super::init;
 use outputs::Outputs;
+use partial::KeepPartial;
 
 /// Store files and directories as a new snapshot.
 ///
@@ -148,6 +150,9 @@ pub struct Backup {
     #[arg(long)]
     skip_if_unchanged: bool,
 
+    #[command(flatten)]
+    keep_partial: KeepPartial,
+
     /// Do not count the source beside the backup; the status line then has the totals of the snapshot compared with
     #[arg(long)]
     no_scan: bool,
@@ -218,7 +223,9 @@ impl Backup {
             }
         };
         let result = reporter.watch(|reporter| repository.backup(source.as_ref(), &options, reporter));
-        broken_stream(problem)?;
+        if result.is_err() {
+            broken_stream(problem)?;
+        }
         let report = result.map_err(|error| match error {
             Error::Stream(error) if self.from_tar.is_some() => bad_archive(&error),
             error => {
@@ -229,6 +236,7 @@ impl Backup {
             context.memory.remember(&context.output, &repository, snapshot);
         }
         self.print(context, &reporter, &report)?;
+        partial::tell(&report)?;
         match report.summary.problems {
             0 => Ok(()),
             problems => Err(Failure::incomplete(format!(
@@ -338,6 +346,7 @@ impl Backup {
         options.zone_minutes = time::zone_minutes(self.time);
         options.dry_run = self.dry_run;
         options.skip_if_unchanged = self.skip_if_unchanged;
+        options.keep_partial = self.keep_partial.is_given();
         options.verify = !context.global.no_extra_verify;
         options.ignore_inode = self.ignore_inode;
         // Where inode numbers are made up, change times are too.
@@ -382,6 +391,7 @@ impl Backup {
             return output.json(&SummaryLine {
                 message_type: "summary",
                 dry_run: self.dry_run,
+                partial: partial::is_partial(report),
                 counters: Counters::from(summary),
                 backup_start: time::rfc3339_ns(report.start_ns, zone),
                 backup_end: time::rfc3339_ns(report.end_ns, zone),
@@ -414,6 +424,7 @@ impl Backup {
             ),
         )?;
         match id {
+            Some(id) if partial::is_partial(report) => output.line(&format!("partial snapshot {} saved", &id[..8])),
             Some(id) => output.line(&format!("snapshot {} saved", &id[..8])),
             None if self.dry_run => output.say(1, "nothing was stored (--dry-run)"),
             None => output.say(1, "nothing changed: no snapshot was made"),
@@ -448,6 +459,8 @@ struct SummaryLine {
     message_type: &'static str,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    partial: bool,
     #[serde(flatten)]
     counters: Counters,
     backup_start: String,

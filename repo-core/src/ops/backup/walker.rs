@@ -13,12 +13,13 @@ use super::Run;
 use super::reading::{ATTEMPTS, FileJob, FileResult, Job, Piece, Reading, Stability, UNIT_BYTES, hole, read_fully};
 use crate::error::{Error, Result};
 use crate::format::snapshot::Root;
-use crate::format::tree::{Content, ExtentKind, Metadata, Node, NodeKind, Timestamp, Xattrs};
+use crate::format::tree::{Content, ExtentKind, Metadata, Node, NodeKind, Subtree, Timestamp, Xattrs};
 use crate::id::ChunkKind;
 use crate::pipeline::Budgeted;
 use crate::progress::Event;
+use crate::repository::Snapshot;
 use crate::store::Index;
-use crate::tree::{self, Nodes};
+use crate::tree;
 use crate::walk::{Details, Entries, EntryStream, SourceDirectory, SourceEntry, SourceFile, Unreadable};
 
 /// Small files that share a buffer, at most.
@@ -105,15 +106,28 @@ pub struct Walker<'r> {
     unit_bytes: u64,
     /// Entries since the open unit began.
     unit_items: usize,
-    /// When the parent's reading began, in nanoseconds.
-    parent_started_ns: i128,
+}
+
+/// A node of a snapshot that the source is compared with.
+struct Before {
+    node: Node,
+    /// When the reading of that snapshot began, in nanoseconds.
+    started_ns: i128,
+}
+
+/// The nodes of a directory in such a snapshot.
+struct Nodes<'r> {
+    nodes: Peekable<tree::Nodes<'r>>,
+    started_ns: i128,
 }
 
 /// A directory being walked.
 struct Level<'r> {
     directory: Arc<dyn SourceDirectory>,
     entries: Entries,
-    parent: Option<Peekable<Nodes<'r>>>,
+    parent: Option<Nodes<'r>>,
+    /// Of the partial snapshot that the run goes on from.
+    resumed: Option<Nodes<'r>>,
 }
 
 impl<'r> Walker<'r> {
@@ -124,19 +138,7 @@ impl<'r> Walker<'r> {
         items: Sender<Item>,
         jobs: Sender<Job>,
     ) -> Self {
-        // The session's name has the clock's time; the snapshot's own may have been set by the user.
-        let started_ms = run.lineage.parent.as_ref().map_or(0, |parent| parent.id().started_ms());
-        Self {
-            run,
-            reading,
-            view,
-            items,
-            jobs,
-            unit: Vec::new(),
-            unit_bytes: 0,
-            unit_items: 0,
-            parent_started_ns: i128::from(started_ms) * 1_000_000,
-        }
+        Self { run, reading, view, items, jobs, unit: Vec::new(), unit_bytes: 0, unit_items: 0 }
     }
 
     /// Walks the whole source, or takes what comes of a stream of entries. An error reaches the assembly as an item.
@@ -166,12 +168,9 @@ impl<'r> Walker<'r> {
                 return self.fail(Error::Local { path: "/".into(), what: "reading the source", source: error });
             }
         };
-        let tree = self.run.lineage.parent.as_ref().map(|parent| parent.record.root);
-        let subtree = tree.and_then(|root| {
-            root.tree.map(|id| crate::format::tree::Subtree { root: id, entries: root.entries, bytes: root.bytes })
-        });
-        let parent = tree.map(|_| tree::nodes(&self.run.store, subtree.as_ref()).peekable());
-        let mut levels = vec![Level { directory: root, entries, parent }];
+        let (parent, resumed) = (&self.run.lineage.parent, &self.run.lineage.resumed);
+        let [parent, resumed] = [parent, resumed].map(|snapshot| snapshot.as_ref().map(|known| self.top(known)));
+        let mut levels = vec![Level { directory: root, entries, parent, resumed }];
         while let Some(level) = levels.last_mut() {
             if self.run.progress.is_cancelled() {
                 return self.fail(Error::Cancelled);
@@ -185,15 +184,16 @@ impl<'r> Walker<'r> {
                 }
                 Some(Err(unreadable)) => self.problem(unreadable)?,
                 Some(Ok(entry)) => {
-                    let before = self.find_before(level, &entry);
+                    let before = self.find_before(&mut level.parent, &entry);
+                    let resumed = self.find_before(&mut level.resumed, &entry);
                     let directory = level.directory.clone();
                     if entry.metadata.kind == NodeKind::Directory {
                         let depth = levels.len();
-                        if let Some(below) = self.enter(directory.as_ref(), entry, before, depth)? {
+                        if let Some(below) = self.enter(directory.as_ref(), entry, before, resumed, depth)? {
                             levels.push(below);
                         }
                     } else {
-                        self.leaf(&directory, entry, before)?;
+                        self.leaf(&directory, entry, before, resumed)?;
                     }
                 }
             }
@@ -201,17 +201,37 @@ impl<'r> Walker<'r> {
         self.send_unit()
     }
 
-    /// The parent's node of that name. A damaged parent costs reading again, and is said.
-    fn find_before(&self, level: &mut Level<'r>, entry: &SourceEntry) -> Option<Node> {
-        let nodes = level.parent.as_mut()?;
+    /// The top of a snapshot's tree.
+    fn top(&self, snapshot: &Snapshot) -> Nodes<'r> {
+        let Root { tree, entries, bytes } = snapshot.record.root;
+        let subtree = tree.map(|root| Subtree { root, entries, bytes });
+        // The session's name has the clock's time; the snapshot's own may have been set by the user.
+        let started_ns = i128::from(snapshot.id().started_ms()) * 1_000_000;
+        Nodes { nodes: tree::nodes(&self.run.store, subtree.as_ref()).peekable(), started_ns }
+    }
+
+    /// What was below a node, if that was a directory.
+    fn below(&self, before: Option<&Before>) -> Option<Nodes<'r>> {
+        let Before { node, started_ns } = before?;
+        let subtree = match &node.content {
+            Content::Directory(subtree) => Some(subtree),
+            _ => None,
+        };
+        Some(Nodes { nodes: tree::nodes(&self.run.store, subtree).peekable(), started_ns: *started_ns })
+    }
+
+    /// A snapshot's node of that name. A damaged one costs reading again, and is said.
+    fn find_before(&self, known: &mut Option<Nodes<'r>>, entry: &SourceEntry) -> Option<Before> {
+        let Nodes { nodes, started_ns } = known.as_mut()?;
+        let started_ns = *started_ns;
         loop {
             match nodes.next_if(|node| node.as_ref().map_or(true, |node| node.name <= entry.name))? {
-                Ok(node) if node.name == entry.name => return Some(node),
+                Ok(node) if node.name == entry.name => return Some(Before { node, started_ns }),
                 Ok(_) => {}
                 Err(error) => {
                     let message = format!("the parent snapshot cannot be read here, everything is read again: {error}");
                     self.run.progress.report(Event::Note { message: &message });
-                    level.parent = None;
+                    *known = None;
                     return None;
                 }
             }
@@ -222,10 +242,12 @@ impl<'r> Walker<'r> {
         &mut self,
         directory: &dyn SourceDirectory,
         entry: SourceEntry,
-        before: Option<Node>,
+        before: Option<Before>,
+        resumed: Option<Before>,
         depth: usize,
     ) -> Walk<Option<Level<'r>>> {
-        let before = before.filter(|node| node.metadata.kind == NodeKind::Directory);
+        let [before, resumed] =
+            [before, resumed].map(|known| known.filter(|known| known.node.metadata.kind == NodeKind::Directory));
         let mut is_told = false;
         let below = if depth >= DEPTH_MAX {
             let error = std::io::Error::other("deeper than 4096 directories");
@@ -244,8 +266,8 @@ impl<'r> Walker<'r> {
             None
         };
         let mut metadata = entry.metadata.clone();
-        let attributes = match before.as_ref().filter(|node| self.attributes_are_known(&entry.metadata, node)) {
-            Some(node) => {
+        let attributes = match before.as_ref().filter(|known| self.attributes_are_known(&entry.metadata, known)) {
+            Some(Before { node, .. }) => {
                 metadata.flags = node.metadata.flags;
                 Attributes::Known(node.xattrs.clone())
             }
@@ -256,30 +278,31 @@ impl<'r> Walker<'r> {
             }
             None => Attributes::Read(self.details(directory, &entry)?),
         };
-        let subtree = before.as_ref().and_then(|node| match &node.content {
-            Content::Directory(subtree) => Some(*subtree),
-            _ => None,
-        });
-        let known = before.is_some();
-        self.send(Item::Enter { name: entry.name, metadata, attributes, before: before.map(Box::new) })?;
+        let [parent, resumed] = [&before, &resumed].map(|known| self.below(known.as_ref()));
+        let before = before.map(|known| Box::new(known.node));
+        self.send(Item::Enter { name: entry.name, metadata, attributes, before })?;
         let Some((directory, entries)) = below else {
             self.send(Item::Leave)?;
             return Ok(None);
         };
-        let parent = known.then(|| tree::nodes(&self.run.store, subtree.as_ref()).peekable());
-        Ok(Some(Level { directory, entries, parent }))
+        Ok(Some(Level { directory, entries, parent, resumed }))
     }
 
-    fn leaf(&mut self, directory: &Arc<dyn SourceDirectory>, mut entry: SourceEntry, before: Option<Node>) -> Walk {
+    fn leaf(
+        &mut self,
+        directory: &Arc<dyn SourceDirectory>,
+        mut entry: SourceEntry,
+        before: Option<Before>,
+        resumed: Option<Before>,
+    ) -> Walk {
         let status = if before.is_some() { Status::Changed } else { Status::New };
-        if let Some(node) = before
+        for known in before.into_iter().chain(resumed) {
             // A stream is known by reading it alone.
-            && !self.is_stream(directory.as_ref(), &entry)
-            && self.is_unchanged(&entry.metadata, &node)
-        {
-            match self.ready(directory.as_ref(), entry, node)? {
-                None => return Ok(()),
-                Some(back) => entry = back,
+            if !self.is_stream(directory.as_ref(), &entry) && self.is_unchanged(&entry.metadata, &known) {
+                match self.ready(directory.as_ref(), entry, known)? {
+                    None => return Ok(()),
+                    Some(back) => entry = back,
+                }
             }
         }
         match entry.metadata.kind {
@@ -297,14 +320,20 @@ impl<'r> Walker<'r> {
         }
     }
 
-    /// Takes a node from the parent; only what cannot have changed with the times is looked at again. Gives the entry
+    /// Takes a node from a snapshot before; only what cannot have changed with the times is looked at again. Gives the entry
     /// back if its attributes have changed to what only the assembly can store or say.
-    fn ready(&mut self, directory: &dyn SourceDirectory, entry: SourceEntry, node: Node) -> Walk<Option<SourceEntry>> {
+    fn ready(
+        &mut self,
+        directory: &dyn SourceDirectory,
+        entry: SourceEntry,
+        known: Before,
+    ) -> Walk<Option<SourceEntry>> {
         let mut metadata = entry.metadata.clone();
-        let mut node = Node { name: entry.name.clone(), ..node };
+        let attributes_are_known = self.attributes_are_known(&entry.metadata, &known);
+        let mut node = Node { name: entry.name.clone(), ..known.node };
         metadata.flags = node.metadata.flags;
         metadata.size = node.metadata.size;
-        if !self.attributes_are_known(&entry.metadata, &node) {
+        if !attributes_are_known {
             // ctime was to be ignored, and differs: the content is taken, the attributes are not.
             let details = self.details(directory, &entry)?;
             metadata.flags = details.flags;
@@ -461,9 +490,10 @@ impl<'r> Walker<'r> {
         Ok(Ok(position - start))
     }
 
-    /// Whether the entry is the parent's: same inode, size, mtime and ctime, that ctime well before the parent was
+    /// Whether the entry is a snapshot's: same inode, size, mtime and ctime, that ctime well before the snapshot was
     /// read, and all its content still stored (rule R1 of docs/format.md: damage is not inherited).
-    fn is_unchanged(&self, now: &Metadata, node: &Node) -> bool {
+    fn is_unchanged(&self, now: &Metadata, known: &Before) -> bool {
+        let Before { node, started_ns } = known;
         let before = &node.metadata;
         let options = self.run.options;
         let same = now.kind == before.kind
@@ -473,26 +503,25 @@ impl<'r> Walker<'r> {
             && (options.ignore_inode || now.inode == before.inode)
             && (options.ignore_ctime || now.changed == before.changed);
         let newest = if options.ignore_ctime { before.modified } else { before.changed };
-        same && !before.unstable && !self.is_racy(newest) && self.is_stored(node)
+        same && !before.unstable && !is_racy(newest, *started_ns) && self.is_stored(node)
     }
 
     /// Attributes change with the ctime only.
-    fn attributes_are_known(&self, now: &Metadata, node: &Node) -> bool {
-        now.changed == node.metadata.changed && now.inode == node.metadata.inode && !self.is_racy(now.changed) && {
-            match &node.xattrs {
-                Xattrs::Inline(_) => true,
-                Xattrs::Chunk(id) => self.view.contains(ChunkKind::Xattr, id),
+    fn attributes_are_known(&self, now: &Metadata, known: &Before) -> bool {
+        let Before { node, started_ns } = known;
+        now.changed == node.metadata.changed
+            && now.inode == node.metadata.inode
+            && !is_racy(now.changed, *started_ns)
+            && {
+                match &node.xattrs {
+                    Xattrs::Inline(_) => true,
+                    Xattrs::Chunk(id) => self.view.contains(ChunkKind::Xattr, id),
+                }
             }
-        }
     }
 
     fn is_stream(&self, directory: &dyn SourceDirectory, entry: &SourceEntry) -> bool {
         self.run.source.is_stream() || directory.is_stream(entry)
-    }
-
-    fn is_racy(&self, changed: Timestamp) -> bool {
-        let changed_ns = i128::from(changed.seconds) * 1_000_000_000 + i128::from(changed.nanoseconds);
-        changed_ns + RACY_NS > self.parent_started_ns
     }
 
     fn is_stored(&self, node: &Node) -> bool {
@@ -547,6 +576,12 @@ impl<'r> Walker<'r> {
             }
         }
     }
+}
+
+/// Whether a change may not show in the times of what was read from then on, in nanoseconds.
+fn is_racy(changed: Timestamp, started_ns: i128) -> bool {
+    let changed_ns = i128::from(changed.seconds) * 1_000_000_000 + i128::from(changed.nanoseconds);
+    changed_ns + RACY_NS > started_ns
 }
 
 /// Attributes that fit into the node.
