@@ -18,14 +18,17 @@ use repo_core::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Cancels when a path that ends so is done, or a large one begun.
+/// Cancels when a path that ends so is done, or `big` begun.
 struct EndAt(&'static str, AtomicBool);
 
 impl Progress for EndAt {
     fn report(&self, event: Event<'_>) {
-        if let Event::Done { path, .. } | Event::Started { path } = event
-            && path.ends_with(self.0)
-        {
+        let is_reached = match event {
+            Event::Done { path, .. } => path.ends_with(self.0),
+            Event::Started { path } => path.ends_with(self.0) && path.ends_with("big"),
+            _ => false,
+        };
+        if is_reached {
             self.1.store(true, SeqCst);
         }
     }

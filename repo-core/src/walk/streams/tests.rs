@@ -1,3 +1,5 @@
+//! Names that are taken or bad, both lists merged, and directories that cannot be read.
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
