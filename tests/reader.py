@@ -477,7 +477,9 @@ def read_repository(options):
     repository = Repository(options.repository, *secret_of(options))
     repository.check()
     snapshots = repository.snapshots()
-    wanted = [found for found in snapshots if (options.snapshot or "") in (found["id"].hex(), found["id"].hex()[12:])
+    # Without an id no partial one is meant.
+    snapshots_meant = snapshots if options.snapshot else [found for found in snapshots if not found["flags"] & 4]
+    wanted = [found for found in snapshots_meant if (options.snapshot or "") in (found["id"].hex(), found["id"].hex()[12:])
               or found["id"].hex()[12:].startswith(options.snapshot or "")]
     need(wanted and (len(wanted) == 1 or not options.snapshot), "no snapshot, or more than one")
     print(f"  {len(snapshots)} snapshots, {counts(repository)}")

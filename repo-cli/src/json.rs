@@ -43,6 +43,8 @@ pub struct SnapshotShape {
     pub program_version: String,
     #[serde(skip_serializing_if = "is_false")]
     pub pinned: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
     pub lineage: &'static str,
     pub series: String,
     pub sequence: u64,
@@ -120,6 +122,7 @@ impl From<&Snapshot> for SnapshotShape {
             original: record.origin.map(|id| id.short()),
             program_version: record.program.clone(),
             pinned: snapshot.is_pinned(),
+            partial: snapshot.is_partial(),
             lineage,
             series: record.series.to_string(),
             sequence: record.sequence,

@@ -163,7 +163,7 @@ fn not_there(error: Error, selector: &Selector, filter: &SnapshotFilter) -> Fail
     if !(filter.hosts.is_empty() && filter.tags.is_empty() && filter.paths.is_empty()) {
         message += " among those of the host, tags and paths asked for";
     }
-    Failure::with_hint(message, "`icecore snapshots` shows what there is")
+    Failure::with_hint(message, "`icecore snapshots` shows what there is; one that is partial is named by its id")
 }
 
 /// Who asks for a time should know which snapshot that was, and that another was being made just then.

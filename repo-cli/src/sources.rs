@@ -1,14 +1,16 @@
 //! What a backup reads, as named outside the command line: lists of paths, standard input, another program's output.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::{ffi::OsString, fs};
+use std::time::Duration;
+use std::{fs, thread};
 
 use repo_core::Patterns;
-use repo_core::system::path_from_bytes;
+use repo_core::system::{path_from_bytes, wait_readable};
 
 use crate::exit::{Failure, Outcome};
 use crate::names;
@@ -101,11 +103,18 @@ fn expand(pattern: &[u8]) -> Outcome<Vec<PathBuf>> {
 /// Why a stream ended before its end; empty if it did not.
 pub type StreamProblem = Arc<Mutex<Option<String>>>;
 
+/// How long a program may be silent before it is asked whether the backup was ended meanwhile.
+const SILENCE_MS: u32 = 200;
+
+/// How long a program that closed its output is waited for between two looks at whether it has ended.
+const ENDING: Duration = Duration::from_millis(5);
+
 /// Standard input, or what a program prints. A failed read, or a program that fails, ends the whole backup: half a
 /// dump under the name of a whole one is worse than none.
 #[derive(Debug)]
 pub struct Stream {
     inner: Inner,
+    /// Set by Ctrl-C.
     stop: Arc<AtomicBool>,
     problem: StreamProblem,
 }
@@ -113,12 +122,21 @@ pub struct Stream {
 #[derive(Debug)]
 enum Inner {
     Stdin(io::Stdin),
-    Program { name: String, child: Child, output: ChildStdout },
+    /// Started when it is its turn.
+    Waiting {
+        name: String,
+        command: Box<Command>,
+    },
+    Program {
+        name: String,
+        child: Child,
+        output: ChildStdout,
+    },
     Ended,
 }
 
 impl Stream {
-    /// Standard input. `stop` is what the backup asks whether to go on.
+    /// Standard input. `stop` is what the backup asks whether to go on, here and below.
     pub fn stdin(stop: Arc<AtomicBool>) -> Self {
         Self { inner: Inner::Stdin(io::stdin()), stop, problem: StreamProblem::default() }
     }
@@ -130,11 +148,17 @@ impl Stream {
         };
         let name = names::shown(program.as_encoded_bytes()).into_owned();
         let mut command = Command::new(program);
-        // A secret is nothing that every program started here should know.
-        command.args(arguments).env_remove("ICECORE_PASSWORD").stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| Failure::told(format!("{name} could not be run: {error}")))?;
-        let output = child.stdout.take().expect("it was asked to be piped");
-        Ok(Self { inner: Inner::Program { name, child, output }, stop, problem: StreamProblem::default() })
+        command.args(arguments);
+        let inner = started(name, &mut command).map_err(Failure::told)?;
+        Ok(Self { inner, stop, problem: StreamProblem::default() })
+    }
+
+    /// What a command of the shell prints, which is run when the first byte is asked for. `name` is for messages; why it
+    /// failed is told in `problem`.
+    pub fn command(name: String, command: &OsStr, stop: Arc<AtomicBool>, problem: StreamProblem) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        shell.arg("-c").arg(command);
+        Self { inner: Inner::Waiting { name, command: Box::new(shell) }, stop, problem }
     }
 
     /// Where it will be told why the stream broke off.
@@ -142,36 +166,74 @@ impl Stream {
         Arc::clone(&self.problem)
     }
 
-    fn fail(&mut self, message: String) -> io::Error {
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.clone());
-        // Before the error is returned: whoever hears of it must already find that there is no going on.
-        self.stop.store(true, Relaxed);
+    fn fail(&self, message: String) -> io::Error {
+        // What Ctrl-C ended, here and there, did not fail.
+        if !self.stop.load(Relaxed) {
+            *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.clone());
+        }
         io::Error::other(message)
     }
+
+    /// The next bytes; an error says what broke off.
+    fn next(&mut self, buffer: &mut [u8]) -> Result<usize, String> {
+        if let Inner::Waiting { name, command } = &mut self.inner {
+            self.inner = started(std::mem::take(name), command)?;
+        }
+        let count = loop {
+            let result = match &mut self.inner {
+                Inner::Stdin(stdin) => stdin.read(buffer),
+                // A silent program would keep a backup from ending that was asked to.
+                Inner::Program { name, output, .. } => match wait_readable(output, SILENCE_MS) {
+                    Ok(true) => output.read(buffer),
+                    Ok(false) if self.stop.load(Relaxed) => return Err(format!("{name} was ended")),
+                    Ok(false) => continue,
+                    Err(error) => Err(error),
+                },
+                Inner::Waiting { .. } | Inner::Ended => Ok(0),
+            };
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result.map_err(|error| format!("reading it: {error}"))?,
+            }
+        };
+        if count == 0 && !buffer.is_empty() {
+            self.end()?;
+        }
+        Ok(count)
+    }
+
+    /// After the last byte of a program: only its exit status says whether that was all.
+    fn end(&mut self) -> Result<(), String> {
+        let Inner::Program { name, child, .. } = &mut self.inner else { return Ok(()) };
+        let status = loop {
+            match child.try_wait() {
+                Ok(Some(status)) => break status,
+                Ok(None) if self.stop.load(Relaxed) => return Err(format!("{name} was ended")),
+                Ok(None) => thread::sleep(ENDING),
+                Err(error) => return Err(format!("{name}: its end could not be awaited: {error}")),
+            }
+        };
+        let result = match status.success() {
+            true => Ok(()),
+            false => Err(format!("{name} failed ({status})")),
+        };
+        self.inner = Inner::Ended;
+        result
+    }
+}
+
+/// Starts a program whose output is read.
+fn started(name: String, command: &mut Command) -> Result<Inner, String> {
+    // A secret is nothing that every program started here should know.
+    command.env_remove("ICECORE_PASSWORD").stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| format!("{name} could not be run: {error}"))?;
+    let output = child.stdout.take().expect("it was asked to be piped");
+    Ok(Inner::Program { name, child, output })
 }
 
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let result = match &mut self.inner {
-            Inner::Stdin(stdin) => stdin.read(buffer),
-            Inner::Program { output, .. } => output.read(buffer),
-            Inner::Ended => Ok(0),
-        };
-        match result {
-            Ok(0) if !buffer.is_empty() => {
-                // Only its exit status says whether that was all.
-                if let Inner::Program { name, mut child, .. } = std::mem::replace(&mut self.inner, Inner::Ended) {
-                    match child.wait() {
-                        Ok(status) if status.success() => {}
-                        Ok(status) => return Err(self.fail(format!("{name} failed ({status})"))),
-                        Err(error) => return Err(self.fail(format!("{name}: its end could not be awaited: {error}"))),
-                    }
-                }
-                Ok(0)
-            }
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(self.fail(format!("reading it: {error}"))),
-            result => result,
-        }
+        self.next(buffer).map_err(|message| self.fail(message))
     }
 }
 

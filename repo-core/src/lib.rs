@@ -181,6 +181,7 @@ pub use tree::StoredFile;
 pub use walk::filter::{BadPattern, Patterns};
 pub use walk::local::{LocalTree, LocalTreeOptions};
 pub use walk::reader::ReaderSource;
+pub use walk::streams::Streams;
 pub use walk::tar::TarSource;
 pub use walk::{
     Details, Entries, EntryStream, Source, SourceDirectory, SourceEntry, SourceFile, StreamedEntry, Unreadable,
@@ -191,7 +192,7 @@ pub mod system {
     #[cfg(target_os = "linux")]
     pub use crate::platform::frontend::unmount;
     pub use crate::platform::frontend::{
-        TerminalModes, create_private_directories, create_private_file, ignores_signal, path_from_bytes,
+        TerminalModes, create_private_directories, create_private_file, ignores_signal, path_from_bytes, wait_readable,
     };
     pub use crate::platform::host::{CurrentUser, Names, current_user, host_name};
 }

@@ -38,7 +38,7 @@ use crate::backend::{Backend, Draft};
 use crate::crypto::{Keys, PasswordCost};
 use crate::error::{Error, Result};
 use crate::format::config::{ChunkerParameters, Config};
-use crate::format::snapshot::{FLAG_PINNED, SnapshotRecord};
+use crate::format::snapshot::{FLAG_PARTIAL, FLAG_PINNED, SnapshotRecord};
 use crate::id::{OwnerId, RepositoryId, SlotId, SnapshotId};
 use crate::pipeline::lock;
 use crate::store::{Store, WriterOptions};
@@ -144,14 +144,14 @@ pub enum KeyKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Selector {
-    /// `latest`, or `latest~N`: the N-th before the newest.
+    /// `latest`, or `latest~N`: the N-th before the newest. Partial ones do not count.
     Latest {
         /// 0: the newest.
         back: usize,
     },
     /// A full id, or a prefix of one; capital digits mean the same.
     Id(String),
-    /// The newest whose reading had ended by this time (nanoseconds since 1970 UTC).
+    /// The newest whose reading had ended by this time (nanoseconds since 1970 UTC). Partial ones do not count.
     At {
         /// In nanoseconds since 1970 UTC.
         time_ns: i64,
@@ -185,6 +185,12 @@ impl Snapshot {
     /// Whether no policy may forget it.
     pub fn is_pinned(&self) -> bool {
         self.record.flags & FLAG_PINNED != 0
+    }
+
+    /// Whether its backup was ended early, and it has what was stored by then: see
+    /// [`BackupOptions::keep_partial`](crate::BackupOptions::keep_partial). Only its id selects it.
+    pub fn is_partial(&self) -> bool {
+        self.record.flags & FLAG_PARTIAL != 0
     }
 
     /// Everything it records.

@@ -9,6 +9,7 @@ use crate::format::tree::Metadata;
 pub mod filter;
 pub mod local;
 pub mod reader;
+pub mod streams;
 pub mod tar;
 
 /// Something that can be backed up: a tree of entries, not necessarily a directory.
@@ -43,6 +44,11 @@ pub trait Source: Send + Sync {
     /// publishes no snapshot, where for other sources it would name a problem and go on.
     fn is_stream(&self) -> bool {
         false
+    }
+
+    /// Whether it, or a file in it, can be read a single time: then a backup that would have to begin again fails instead.
+    fn is_read_once(&self) -> bool {
+        self.is_stream()
     }
 
     /// Its entries in whatever order they come, for a source that can only be read from its beginning to its end: an
@@ -101,6 +107,11 @@ pub trait SourceDirectory: Send + Sync {
     /// numbers are written down, and not made up as names are looked up. A backup does not read again what it finds by
     /// them under another path, so a wrong yes loses data. No (the default) costs reading what was moved.
     fn numbers_last(&self) -> bool {
+        false
+    }
+
+    /// Whether this file is a stream, in the sense of [`Source::is_stream`], of a source that has other files too.
+    fn is_stream(&self, _entry: &SourceEntry) -> bool {
         false
     }
 }

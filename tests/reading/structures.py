@@ -344,7 +344,7 @@ PAYLOADS = {
     "forgotten": record(snapshot=fixed(16), at_ms=u64, purge_after_ms=u64, reason=text, by=text),
     "damaged": record(pack=fixed(32), chunks=list_of(fixed(32)), at_ms=u64),
     "snapshot": record(
-        id=fixed(16), series=fixed(16), sequence=u64, lineage=lineage, flags=within(u32, range(4)),
+        id=fixed(16), series=fixed(16), sequence=u64, lineage=lineage, flags=within(u32, range(8)),
         origin=option(fixed(16)), parent_digest=fixed(32), config_generation=u64,
         keyring_generation=u64, start_ns=i64, end_ns=i64,
         zone_minutes=within(i16, range(-1439, 1440)), host=text, user=text, uid=u32, gid=u32,

@@ -90,7 +90,7 @@ MEANINGS |= {
     "snapshot_full": FULL,
     "snapshot_incremental": FULL | ROOT | {"lineage": ("incremental", BASE_ID), "flags": 3,
                                            "origin": bytes.fromhex("01897bd98400") + counting(0xa0, 10)},
-    "snapshot_differential": FULL | ROOT | {"lineage": ("differential", BASE_ID), "flags": 2},
+    "snapshot_differential": FULL | ROOT | {"lineage": ("differential", BASE_ID), "flags": 6},
 }
 # Of each entry of tree_leaf, what its comments say.
 ENTRIES = [

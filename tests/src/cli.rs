@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -129,6 +130,37 @@ impl Cli {
     /// Runs the program.
     pub fn run(&self, arguments: &[&str]) -> Run {
         self.command(arguments).run()
+    }
+
+    /// A backup of `source` that waits in its last command, when all else is done, until this signal ends it.
+    pub fn interrupted_backup(&self, more: &[&str], signal: Signal) -> Run {
+        let waiting = ["--json", "-vv", "backup", "source", "--command", "zz=echo begun > begun; exec sleep 100000"];
+        fs::remove_file(self.path("begun")).ok();
+        let mut command = self.command(&[&waiting, more].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        while !self.path("begun").exists() {
+            assert!(child.try_wait().expect("a child of ours").is_none(), "it ended before its command");
+            thread::yield_now();
+        }
+        let mut out = BufReader::new(child.stdout.take().expect("piped"));
+        let (mut told, mut line) = (String::new(), String::new());
+        // The answer to USR1 comes with all lines before it. When the directory is done, what is in it is.
+        let mut is_done = false;
+        while !is_done {
+            kill_process(Pid::from_child(&child), Signal::USR1).expect("a child of ours");
+            loop {
+                line.clear();
+                assert!(out.read_line(&mut line).expect("a line") > 0, "it ended early");
+                told.push_str(&line);
+                is_done |= line.contains("\"item\":\"/source\"");
+                if line.contains("\"message_type\":\"status\"") {
+                    break;
+                }
+            }
+        }
+        kill_process(Pid::from_child(&child), signal).expect("a child of ours");
+        out.read_to_string(&mut told).expect("to its end");
+        Run { out: told, ..end(child) }
     }
 
     /// Runs it with `--json` and gives the lines of standard output.

@@ -1,5 +1,7 @@
 //! `icecore backup`
 
+mod outputs;
+mod partial;
 mod tree;
 
 use std::ffi::OsString;
@@ -9,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use repo_core::{
-    Alike, BackupOptions, BackupReport, Error, InitOptions, LocalTree, LocalTreeOptions, Mode, ReaderSource,
+    Alike, BackupOptions, BackupReport, Error, InitOptions, LocalTree, LocalTreeOptions, Mode, Patterns, ReaderSource,
     Repository, SnapshotFilter, Source, TarSource, system,
 };
 use serde::Serialize;
@@ -28,6 +30,8 @@ use crate::sources::{self, ListFormat, Stream, StreamProblem};
 use crate::time;
 
 use super::init;
+use outputs::Outputs;
+use partial::KeepPartial;
 use tree::TreeFlags;
 
 /// Store files and directories as a new snapshot.
@@ -36,7 +40,7 @@ use tree::TreeFlags;
 /// snapshot of the same host and paths are not read again, unless --full is given; nor are those in a directory that
 /// was moved, which count as new. What cannot be read is named and left out, the rest is stored, and the exit code is 3.
 #[derive(Debug, Args)]
-#[command(after_help = with_exit_codes!("Examples:\n  icecore backup /home /etc --exclude '*.tmp' --one-file-system\n  icecore backup --stdin-filename db.sql --stdin-from-command -- pg_dump mydb\n  icecore backup --from-tar old.tar.gz --as-path /srv/www --time 2019-05-04\n  icecore backup --as-path /srv/www /mnt/volume-snapshot/www\n  icecore backup --from-tar - --as-path /pg --stdin-from-command -- pg_basebackup -D - -Ft -X none"))]
+#[command(after_help = with_exit_codes!("Examples:\n  icecore backup /home /etc --exclude '*.tmp' --one-file-system\n  icecore backup --stdin-filename db.sql --stdin-from-command -- pg_dump mydb\n  icecore backup --command 'db.sql=pg_dump mydb' --command 'globals.sql=pg_dumpall -g' /etc/postgresql\n  icecore backup --from-tar old.tar.gz --as-path /srv/www --time 2019-05-04\n  icecore backup --as-path /srv/www /mnt/volume-snapshot/www\n  icecore backup --from-tar - --as-path /pg --stdin-from-command -- pg_basebackup -D - -Ft -X none"))]
 pub struct Backup {
     /// What to store; after --stdin-from-command: the command and its arguments
     #[arg(value_name = "PATH")]
@@ -65,6 +69,9 @@ pub struct Backup {
     /// Store what a command prints; if it fails, nothing is published
     #[arg(long, conflicts_with_all = ["stdin", "files_from", "files_from_verbatim", "files_from_raw"], requires = "paths")]
     stdin_from_command: bool,
+
+    #[command(flatten)]
+    outputs: Outputs,
 
     /// Store what is in a tar archive, plain or compressed by gzip or zstd, as if it were a directory; - is standard input
     ///
@@ -149,6 +156,9 @@ pub struct Backup {
     #[arg(long)]
     skip_if_unchanged: bool,
 
+    #[command(flatten)]
+    keep_partial: KeepPartial,
+
     /// Do not count the source beside the backup; the status line then has the totals of the snapshot compared with
     #[arg(long)]
     no_scan: bool,
@@ -188,6 +198,7 @@ impl Backup {
         // Everything that may be mistyped is read before a password is asked for.
         let (excludes, exclude_texts) = self.excludes.read()?;
         let paths = self.all_paths()?;
+        self.outputs.check()?;
         if self.from_tar.is_some() && !exclude_texts.is_empty() {
             return Err(Failure::told("an archive is stored whole: nothing can be excluded with --from-tar"));
         }
@@ -211,27 +222,19 @@ impl Backup {
                 None => Box::new(ReaderSource::new(&Path::new("/").join(&self.stdin_filename), stream)),
             }
         } else {
-            let mut tree = LocalTreeOptions::default();
-            tree.excludes = excludes;
-            tree.exclude_if_present = self.markers();
-            tree.exclude_larger_than_bytes = self.exclude_larger_than;
-            tree.one_file_system = self.one_file_system;
-            tree.leave_out = vec![context.place()?];
-            tree.with_atime = self.with_atime;
-            tree.as_path = self.as_path.clone();
-            self.tree.apply(&mut tree);
-            let source = LocalTree::new(&paths, tree.clone())?;
-            // A tree of its own: what is counted there leaves no note here, and takes no descriptor from the backup's.
-            if !self.no_scan
-                && context.output.has_status()
-                && let Ok(same) = LocalTree::new(&paths, tree)
-            {
-                reporter.scan(Box::new(same));
+            let local = if paths.is_empty() { None } else { Some(self.tree(context, &paths, excludes, &reporter)?) };
+            match self.outputs.is_empty() {
+                true => Box::new(local.expect("nothing to back up is refused")),
+                false => {
+                    let told = problem.insert(StreamProblem::default());
+                    Box::new(self.outputs.source(local, &reporter.stop_flag(), told)?)
+                }
             }
-            Box::new(source)
         };
         let result = reporter.watch(|reporter| repository.backup(source.as_ref(), &options, reporter));
-        broken_stream(problem)?;
+        if result.is_err() {
+            broken_stream(problem)?;
+        }
         let report = result.map_err(|error| match error {
             Error::Stream(error) if self.from_tar.is_some() => bad_archive(&error),
             error => {
@@ -242,6 +245,7 @@ impl Backup {
             context.memory.remember(&context.output, &repository, snapshot);
         }
         self.print(context, &reporter, &report)?;
+        partial::tell(&report)?;
         match report.summary.problems {
             0 => Ok(()),
             problems => Err(Failure::incomplete(format!(
@@ -249,6 +253,33 @@ impl Backup {
                 numbers::count(problems, "entry")
             ))),
         }
+    }
+
+    fn tree(
+        &self,
+        context: &Context,
+        paths: &[PathBuf],
+        excludes: Patterns,
+        reporter: &Reporter<'_>,
+    ) -> Outcome<LocalTree> {
+        let mut tree = LocalTreeOptions::default();
+        tree.excludes = excludes;
+        tree.exclude_if_present = self.markers();
+        tree.exclude_larger_than_bytes = self.exclude_larger_than;
+        tree.one_file_system = self.one_file_system;
+        tree.leave_out = vec![context.place()?];
+        tree.with_atime = self.with_atime;
+        tree.as_path = self.as_path.clone();
+        self.tree.apply(&mut tree);
+        let source = LocalTree::new(paths, tree.clone())?;
+        // A tree of its own: what is counted there leaves no note here, and takes no descriptor from the backup's.
+        if !self.no_scan
+            && context.output.has_status()
+            && let Ok(same) = LocalTree::new(paths, tree)
+        {
+            reporter.scan(Box::new(same));
+        }
+        Ok(source)
     }
 
     fn tar_source(&self, reader: impl Read + Send + 'static) -> TarSource {
@@ -298,12 +329,13 @@ impl Backup {
             }
             None => {
                 if let Some(at) = &self.as_path {
-                    tree::check_as_path(at, &paths, self.stdin || self.stdin_from_command)?;
+                    let is_stream = self.stdin || self.stdin_from_command || paths.is_empty();
+                    tree::check_as_path(at, &paths, is_stream)?;
                 }
             }
             _ => {}
         }
-        match paths.is_empty() && !self.stdin && self.from_tar.is_none() {
+        match paths.is_empty() && !self.stdin && self.from_tar.is_none() && self.outputs.is_empty() {
             true => Err(Failure::with_hint("nothing to back up", "name files or directories, or use --stdin")),
             false => Ok(paths),
         }
@@ -331,6 +363,7 @@ impl Backup {
         options.zone_minutes = time::zone_minutes(self.time);
         options.dry_run = self.dry_run;
         options.skip_if_unchanged = self.skip_if_unchanged;
+        options.keep_partial = self.keep_partial.is_given();
         options.verify = !context.global.no_extra_verify;
         options.ignore_inode = self.ignore_inode;
         // Where inode numbers are made up, change times are too.
@@ -375,6 +408,7 @@ impl Backup {
             return output.json(&SummaryLine {
                 message_type: "summary",
                 dry_run: self.dry_run,
+                partial: partial::is_partial(report),
                 counters: Counters::from(summary),
                 backup_start: time::rfc3339_ns(report.start_ns, zone),
                 backup_end: time::rfc3339_ns(report.end_ns, zone),
@@ -407,6 +441,7 @@ impl Backup {
             ),
         )?;
         match id {
+            Some(id) if partial::is_partial(report) => output.line(&format!("partial snapshot {} saved", &id[..8])),
             Some(id) => output.line(&format!("snapshot {} saved", &id[..8])),
             None if self.dry_run => output.say(1, "nothing was stored (--dry-run)"),
             None => output.say(1, "nothing changed: no snapshot was made"),
@@ -441,6 +476,8 @@ struct SummaryLine {
     message_type: &'static str,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    partial: bool,
     #[serde(flatten)]
     counters: Counters,
     backup_start: String,

@@ -24,7 +24,8 @@ use rules::Rules;
 ///
 /// Snapshots are grouped by host and paths. In each group those stay that any --keep rule keeps, and the others are forgotten:
 /// they are no longer shown. Until the time of --undelete-within is over, `icecore undelete` brings them back. Snapshots that
-/// are pinned (`icecore tag --pin`) always stay. A group is never emptied by a policy.
+/// are pinned (`icecore tag --pin`) always stay. A group is never emptied by a policy. Partial snapshots (`backup
+/// --keep-partial`) take no place in any rule, and stay only while no complete one of their group is newer.
 #[derive(Debug, Args)]
 #[command(after_help = with_exit_codes!("Examples:\n  icecore forget --keep-daily 7 --keep-weekly 5 --keep-monthly 12 --dry-run\n  icecore forget --keep-within 1y --keep-tag release --group-by host,tags\n  icecore forget 40dc1520"))]
 pub struct Forget {

@@ -21,7 +21,8 @@ use crate::time;
 /// List snapshots, the oldest first.
 ///
 /// Kind tells what a snapshot was compared with: nothing (full), the one before (incr) or the last full one (diff).
-/// Each is complete in itself, whatever its kind.
+/// Each is complete in itself, whatever its kind, but for those marked as partial: their backup was interrupted
+/// (`backup --keep-partial`), and they have what was done by then.
 #[derive(Debug, Args)]
 #[command(after_help = with_exit_codes!("Examples:\n  icecore snapshots --host myhost --latest 3\n  icecore snapshots --group-by paths --json"))]
 pub struct Snapshots {
@@ -33,7 +34,7 @@ pub struct Snapshots {
     #[arg(short, long)]
     compact: bool,
 
-    /// Only the newest N of each host and paths
+    /// Only the newest N of each host and paths; partial ones do not count
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     latest: Option<u32>,
 
@@ -165,7 +166,8 @@ impl Snapshots {
         for snapshot in snapshots {
             let record = snapshot.record();
             let one = |text: String| vec![text];
-            let tags = record.tags.iter().map(|tag| names::words(tag).into_owned()).collect();
+            let partial = snapshot.is_partial().then(|| "partial".to_owned());
+            let mut tags: Vec<String> = record.tags.iter().map(|tag| names::words(tag).into_owned()).collect();
             let mut cells = vec![
                 one(record.id.short()[..8].to_owned()),
                 one(time::shown(record.start_ns)),
@@ -173,7 +175,10 @@ impl Snapshots {
             ];
             if !self.compact {
                 let pinned = snapshot.is_pinned().then(|| "pinned".to_owned());
-                cells.push(std::iter::once(kind(&record.lineage).to_owned()).chain(pinned).collect());
+                cells.push(std::iter::once(kind(&record.lineage).to_owned()).chain(pinned).chain(partial).collect());
+            } else if let Some(partial) = partial {
+                // There is no other column, and nobody should overlook it.
+                tags.insert(0, format!("({partial})"));
             }
             cells.push(tags);
             if !self.compact {
@@ -197,9 +202,10 @@ fn kind(lineage: &LineageRecord) -> &'static str {
     }
 }
 
-/// Keeps the last `count` of each host and paths; they come oldest first.
+/// Keeps the last `count` of each host and paths; they come oldest first. Who asks for the latest means complete ones.
 fn keep_latest(snapshots: &mut Vec<Snapshot>, count: usize) {
     let mut seen: BTreeMap<(String, Vec<Vec<u8>>), usize> = BTreeMap::new();
+    snapshots.retain(|snapshot| !snapshot.is_partial());
     snapshots.reverse();
     snapshots.retain(|snapshot| {
         let record = snapshot.record();

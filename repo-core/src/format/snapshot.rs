@@ -18,7 +18,7 @@ pub struct SnapshotRecord {
     pub sequence: u64,
     /// What it was compared with.
     pub lineage: LineageRecord,
-    /// Bit 0 pinned, bit 1 partial.
+    /// Bit 0 pinned, bit 1 incomplete, bit 2 partial.
     pub flags: u32,
     /// The snapshot it was copied or rewritten from.
     pub origin: Option<SnapshotId>,
@@ -121,8 +121,13 @@ pub struct Summary {
 
 /// Bit of `flags`: kept whatever a policy says.
 pub const FLAG_PINNED: u32 = 1;
-/// Bit of `flags`: something of the source could not be read.
-pub const FLAG_PARTIAL: u32 = 2;
+/// Bit of `flags`: something that belongs to it was lost, and it was published without that.
+pub const FLAG_INCOMPLETE: u32 = 2;
+/// Bit of `flags`: the backup was ended before it had come to the end of its source. Directories that were begun have what
+/// was done by then, and nothing says what would have followed.
+pub const FLAG_PARTIAL: u32 = 4;
+/// All that there are.
+const FLAGS: u32 = FLAG_PINNED | FLAG_INCOMPLETE | FLAG_PARTIAL;
 
 #[cfg(test)]
 impl SnapshotRecord {
@@ -165,7 +170,7 @@ impl SnapshotRecord {
     /// The id is the caller's to compare with the name.
     pub fn decode(bytes: &[u8]) -> Result<Self, Corruption> {
         let record: Self = codec::decode(bytes, PAYLOAD_BYTES_MAX, "snapshot")?;
-        refuse_unknown("snapshot flag", (record.flags & !(FLAG_PINNED | FLAG_PARTIAL)).into())?;
+        refuse_unknown("snapshot flag", (record.flags & !FLAGS).into())?;
         let root = &record.root;
         let rooted = match root.tree {
             None => root.entries == 0 && root.bytes == 0,
@@ -205,8 +210,9 @@ mod tests {
 
     #[test]
     fn flags_zones_and_lengths_have_bounds() {
-        let unknown = Err(Corruption::Unknown { field: "snapshot flag", value: 4 });
-        assert_eq!(with(|record| record.flags = 7), unknown);
+        let unknown = Err(Corruption::Unknown { field: "snapshot flag", value: 8 });
+        assert_eq!(with(|record| record.flags = 7), Ok(()));
+        assert_eq!(with(|record| record.flags = 15), unknown);
         for (minutes, valid) in [(1439, true), (-1439, true), (1440, false), (-1440, false), (i16::MIN, false)] {
             assert_eq!(with(|record| record.zone_minutes = minutes).is_ok(), valid);
         }

@@ -12,7 +12,7 @@ use super::marker::Marker;
 use super::mirror::MirrorMark;
 use super::pack::{ChunkRecord, Codec, Footer, FrameRecord, Trailer};
 use super::session::Session;
-use super::snapshot::{FLAG_PARTIAL, FLAG_PINNED, LineageRecord, Root, SnapshotRecord, Summary};
+use super::snapshot::{FLAG_INCOMPLETE, FLAG_PARTIAL, FLAG_PINNED, LineageRecord, Root, SnapshotRecord, Summary};
 use super::tree::{
     Child, Content, Extent, ExtentKind, Metadata, Node, NodeKind, Subtree, Timestamp, TreeNode, Xattrs,
     decode_tree_node, decode_xattrs, encode_branch, encode_leaf, encode_node, encode_xattrs,
@@ -265,7 +265,7 @@ pub(crate) fn sample_snapshot() -> SnapshotRecord {
         series: SeriesId(counting(0xc0)),
         sequence: 7,
         lineage: LineageRecord::Incremental { parent: snapshot_id(1_699_990_000_000) },
-        flags: FLAG_PINNED | FLAG_PARTIAL,
+        flags: FLAG_PINNED | FLAG_INCOMPLETE,
         origin: Some(snapshot_id(1_690_000_000_000)),
         parent_digest: counting(0xd0),
         config_generation: 1,
@@ -307,7 +307,7 @@ fn snapshots_of_each_lineage() {
     let incremental = sample_snapshot();
     let differential = SnapshotRecord {
         lineage: LineageRecord::Differential { base: snapshot_id(1_699_990_000_000) },
-        flags: FLAG_PARTIAL,
+        flags: FLAG_INCOMPLETE | FLAG_PARTIAL,
         origin: None,
         ..incremental.clone()
     };

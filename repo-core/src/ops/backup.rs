@@ -15,7 +15,7 @@ use crossbeam_channel::bounded;
 
 use crate::chunker::Chunker;
 use crate::error::{Error, Result};
-use crate::format::snapshot::{Root, SnapshotRecord, Summary};
+use crate::format::snapshot::{FLAG_PARTIAL, Root, SnapshotRecord, Summary};
 use crate::id::SnapshotId;
 use crate::mutants::mutant;
 use crate::pipeline::{self, Budget, Pool};
@@ -98,6 +98,10 @@ pub struct BackupOptions {
     pub dry_run: bool,
     /// Publish nothing if the tree is the parent's.
     pub skip_if_unchanged: bool,
+    /// If the run is [cancelled](Progress::is_cancelled), publish what was stored by then as a
+    /// [partial](Snapshot::is_partial) snapshot, unless that is nothing. It has no entry that was not done, and of
+    /// directories that were begun those entries that were. The next backup of the series does not read again what is in it.
+    pub keep_partial: bool,
     /// Open every frame again before it leaves (default).
     pub verify: bool,
     /// Compare without inode numbers (file systems that make them up).
@@ -139,6 +143,7 @@ impl Default for BackupOptions {
             zone_minutes: 0,
             dry_run: false,
             skip_if_unchanged: false,
+            keep_partial: false,
             verify: true,
             ignore_inode: false,
             ignore_ctime: false,
@@ -158,7 +163,8 @@ impl Default for BackupOptions {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct BackupReport {
-    /// `None` for a dry run, or if nothing changed and that was to be skipped.
+    /// `None` for a dry run, or if nothing changed and that was to be skipped. A [partial](Snapshot::is_partial) one if the
+    /// run was cancelled and that was to be kept.
     pub snapshot: Option<Snapshot>,
     /// What it was compared with.
     pub parent: Option<SnapshotId>,
@@ -207,7 +213,7 @@ impl Repository {
     /// [`Error::Usage`](crate::Error::Usage) for options out of bounds, before anything is written;
     /// [`Error::Stream`](crate::Error::Stream) if a stream broke off; [`Error::SelfCheck`](crate::Error::SelfCheck) if this
     /// machine's memory fails; [`Error::NoSnapshot`](crate::Error::NoSnapshot) for an unknown parent; backend errors;
-    /// [`Error::Cancelled`](crate::Error::Cancelled).
+    /// [`Error::Cancelled`](crate::Error::Cancelled), unless a partial snapshot was to be kept and there was something for it.
     pub fn backup(
         &self,
         source: &dyn Source,
@@ -218,7 +224,7 @@ impl Repository {
             for _ in 1..ATTEMPTS_MAX {
                 match Run::new(self, source, options, progress)?.go() {
                     // A stream is gone once it was read.
-                    Err(Error::Fenced) if !source.is_stream() => {}
+                    Err(Error::Fenced) if !source.is_read_once() => {}
                     result => return result,
                 }
                 let message = "this run was taken for dead, and part of what it relied on is gone; reading again";
@@ -269,7 +275,7 @@ impl<'r> Run<'r> {
         let run = Self { repository, source, options, progress, session, store, start_ns, lineage };
         // Said before the work and not after it. What is not known yet has a fixed length, or hardly any.
         let root = Root { tree: None, entries: 0, bytes: 0 };
-        let nothing = Totals { root, summary: Summary::default(), added_meta_bytes: 0 };
+        let nothing = Totals { root, summary: Summary::default(), added_meta_bytes: 0, is_partial: false };
         Session::check(&run.record(&nothing, Stored::default()))?;
         Ok(run)
     }
@@ -280,8 +286,10 @@ impl<'r> Run<'r> {
             return Ok(self.report(None, totals, sealing));
         };
         let (totals, sealing) = self.write(session.id())?;
-        let unchanged = self.lineage.parent.as_ref().is_some_and(|parent| parent.record.root.tree == totals.root.tree);
-        if self.options.skip_if_unchanged && unchanged {
+        let is_tree_of = |parent: &Snapshot| parent.record.root.tree == totals.root.tree;
+        // What equals a partial one is complete now, and that is worth a snapshot.
+        let unchanged = self.lineage.parent.as_ref().is_some_and(|parent| !parent.is_partial() && is_tree_of(parent));
+        if self.options.skip_if_unchanged && unchanged && !totals.is_partial {
             session.give_up()?;
             return Ok(self.report(None, totals, sealing));
         }
@@ -369,6 +377,7 @@ impl<'r> Run<'r> {
             scope.spawn("walk", move || walker.walk(stream))?;
             let writer = sealing.start(scope)?;
             let mut assembly = Assembly::new(&self.store, &view, writer, self.progress, unordered);
+            assembly.keeps_partial = self.options.keep_partial && !self.options.dry_run;
             let totals = assembly.take_all(order)?;
             assembly.finish()?;
             Ok(totals)
@@ -392,7 +401,7 @@ impl<'r> Run<'r> {
             series: self.lineage.series,
             sequence: self.lineage.sequence,
             lineage: self.lineage.kind,
-            flags: 0,
+            flags: if totals.is_partial { FLAG_PARTIAL } else { 0 },
             origin: None,
             parent_digest: self.lineage.newest_digest,
             config_generation: self.repository.config().generation,

@@ -1,13 +1,16 @@
 //! What a program in front of this library needs of the operating system: paths from raw bytes, private files, how the
-//! terminal is set, and mounts taken away. The library itself uses none of it.
+//! terminal is set, pipes that may be silent, and mounts taken away. The library itself uses none of it.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 /// The path whose name is these bytes, which need not be text.
@@ -58,6 +61,16 @@ fn is_in_mask(status: &str, signal: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
     (1..=64).contains(&signal) && mask >> (signal - 1) & 1 == 1
+}
+
+/// Waits until something can be read of a pipe, or it has ended: true; or for this many milliseconds, or a signal: false.
+pub fn wait_readable(pipe: &impl AsFd, milliseconds: u32) -> io::Result<bool> {
+    let time = Timespec { tv_sec: (milliseconds / 1000).into(), tv_nsec: (milliseconds % 1000 * 1_000_000).into() };
+    match poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&time)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Takes away the file system that is mounted there; with `at_once` also one in use, which ends when nobody uses it any

@@ -167,6 +167,8 @@ impl Repository {
         }
         let list = self.snapshots(filter)?;
         let mut snapshots = list.snapshots;
+        // Who restores the newest must not get half of it without a word.
+        snapshots.retain(|snapshot| !snapshot.is_partial());
         let chosen = match selector {
             Selector::Latest { back } => {
                 snapshots.len().checked_sub(back + 1).map(|position| snapshots.swap_remove(position))

@@ -1,36 +1,21 @@
 //! A single stream as a source: what `--stdin` backs up. It can be read once.
 
-use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
 
-use super::{Details, Entries, Source, SourceDirectory, SourceEntry, SourceFile};
-use crate::format::tree::{Metadata, NodeKind, Timestamp};
+use super::streams::Streams;
+use super::{Source, SourceDirectory};
+use crate::format::tree::Timestamp;
 use crate::platform::source;
 
-/// One file that comes from a reader.
+/// One file that comes from a reader; of several, and of some beside another source, [`Streams`] is made.
 ///
 /// The file's size is not known before the reader ends; metadata says 0. An error of the reader ends the backup
 /// ([`Source::is_stream`]): give a reader that fails where its producer did (a command's exit status), and
 /// no half stream is ever published.
 #[derive(Debug)]
-pub struct ReaderSource {
-    /// The directories above the file, and the file.
-    names: Arc<[Vec<u8>]>,
-    metadata: Metadata,
-    stream: Arc<Stream>,
-}
-
-/// The reader, until the file is opened.
-struct Stream(Mutex<Option<Box<dyn io::Read + Send>>>);
-
-impl fmt::Debug for Stream {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Stream")
-    }
-}
+pub struct ReaderSource(Streams);
 
 impl ReaderSource {
     /// `path` is the file's name in the snapshot; its parent directories are made up. `.` and `..` are taken out of it;
@@ -48,48 +33,27 @@ impl ReaderSource {
         if names.is_empty() {
             names.push(b"stdin".to_vec());
         }
-        let stream = Arc::new(Stream(Mutex::new(Some(Box::new(reader)))));
-        Self { names: names.into(), metadata: file_metadata(now()), stream }
+        Self(Streams::of_one(names, reader))
     }
 
     /// When the file and its directories were modified.
-    pub fn modified(mut self, time: Timestamp) -> Self {
-        self.metadata.modified = time;
-        self.metadata.changed = time;
-        self
+    pub fn modified(self, time: Timestamp) -> Self {
+        Self(self.0.modified(time))
     }
 
     /// Whom the file and its directories belong to. Names may be empty.
-    pub fn owner(mut self, uid: u32, user: &str, gid: u32, group: &str) -> Self {
-        self.metadata.uid = uid;
-        self.metadata.gid = gid;
-        self.metadata.user = user.into();
-        self.metadata.group = group.into();
-        self
+    pub fn owner(self, uid: u32, user: &str, gid: u32, group: &str) -> Self {
+        Self(self.0.owner(uid, user, gid, group))
     }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp { seconds: since.as_secs().try_into().unwrap_or(i64::MAX), nanoseconds: since.subsec_nanos() }
-}
-
-fn file_metadata(time: Timestamp) -> Metadata {
-    Metadata { modified: time, changed: time, ..Metadata::unknown(NodeKind::File, 0o644) }
 }
 
 impl Source for ReaderSource {
     fn root(&self) -> io::Result<Arc<dyn SourceDirectory>> {
-        Ok(Arc::new(Directory {
-            names: self.names.clone(),
-            depth: 0,
-            metadata: self.metadata.clone(),
-            stream: self.stream.clone(),
-        }))
+        self.0.root()
     }
 
     fn paths(&self) -> Vec<Vec<u8>> {
-        vec![self.names.iter().flat_map(|name| [b"/".as_slice(), name].concat()).collect()]
+        self.0.paths()
     }
 
     fn is_stream(&self) -> bool {
@@ -97,102 +61,11 @@ impl Source for ReaderSource {
     }
 }
 
-/// A made-up directory: it holds one entry.
-#[derive(Debug)]
-struct Directory {
-    names: Arc<[Vec<u8>]>,
-    depth: usize,
-    metadata: Metadata,
-    stream: Arc<Stream>,
-}
-
-impl Directory {
-    fn entry(&self) -> SourceEntry {
-        let mut metadata = self.metadata.clone();
-        if self.depth + 1 < self.names.len() {
-            metadata.kind = NodeKind::Directory;
-            metadata.mode = 0o755;
-        }
-        SourceEntry { name: self.names[self.depth].clone(), metadata, descend: true }
-    }
-
-    fn check(&self, entry: &SourceEntry, kind: NodeKind) -> io::Result<()> {
-        let own = self.entry();
-        if entry.name == own.name && own.metadata.kind == kind {
-            return Ok(());
-        }
-        Err(io::ErrorKind::NotFound.into())
-    }
-}
-
-impl SourceDirectory for Directory {
-    fn entries(&self) -> io::Result<Entries> {
-        Ok(Box::new(std::iter::once(Ok(self.entry()))))
-    }
-
-    fn open_directory(&self, entry: &SourceEntry) -> io::Result<Arc<dyn SourceDirectory>> {
-        self.check(entry, NodeKind::Directory)?;
-        Ok(Arc::new(Self {
-            names: self.names.clone(),
-            depth: self.depth + 1,
-            metadata: self.metadata.clone(),
-            stream: self.stream.clone(),
-        }))
-    }
-
-    fn open_file(&self, entry: &SourceEntry) -> io::Result<Box<dyn SourceFile>> {
-        self.check(entry, NodeKind::File)?;
-        let reader = self.stream.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let reader = reader.ok_or_else(|| io::Error::other("a stream can be read only once"))?;
-        Ok(Box::new(StreamFile { reader, position: 0, metadata: self.metadata.clone() }))
-    }
-
-    fn details(&self, _entry: &SourceEntry) -> io::Result<Details> {
-        Ok(Details::default())
-    }
-}
-
-struct StreamFile {
-    reader: Box<dyn io::Read + Send>,
-    position: u64,
-    metadata: Metadata,
-}
-
-impl SourceFile for StreamFile {
-    /// Only where the reading before it ended: a stream cannot go back.
-    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        if offset != self.position {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a stream can be read only in order"));
-        }
-        loop {
-            match self.reader.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => {
-                    let count = result?;
-                    self.position += count as u64;
-                    return Ok(count);
-                }
-            }
-        }
-    }
-
-    /// All data, to an end that nobody knows.
-    fn next_data(&mut self, offset: u64, _size: u64) -> io::Result<Option<(u64, u64)>> {
-        Ok(Some((offset, u64::MAX)))
-    }
-
-    fn metadata(&mut self) -> io::Result<Metadata> {
-        Ok(self.metadata.clone())
-    }
-
-    fn details(&mut self) -> io::Result<Details> {
-        Ok(Details::default())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::tree::NodeKind;
+    use crate::walk::SourceEntry;
 
     fn only(directory: &Arc<dyn SourceDirectory>) -> SourceEntry {
         let mut entries = directory.entries().unwrap();

@@ -51,6 +51,7 @@ pub fn run(schema: &Schema) {
     cli.write("empty.tar", archive(&[]));
     room.does(&["backup", "--from-tar", "devices.tar", "--as-path", "/tar", "--host", "tar"]);
     room.does(&["ls", "latest", "--recursive"]);
+    room.does(&["list", "blobs"]);
     room.does(&["backup", "--from-tar", "empty.tar", "--host", "empty"]);
     // Another content, though nothing else changed: of archives, which have no change times.
     for content in [b"one", b"two"] {

@@ -19,6 +19,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub fn run(schema: &Schema) {
     stream(schema);
     tree(schema);
+    partial(schema);
 }
 
 fn start(command: &mut Command) -> Child {
@@ -95,4 +96,14 @@ fn tree(schema: &Schema) {
     room.does(&["restore", "latest~1", "-t", "back"]);
     cli.write("back/source/more", "more");
     room.does(&["restore", "latest", "-t", "back", "--delete", "--limit-download", "2048"]);
+}
+
+/// A backup that keeps what it has.
+fn partial(schema: &Schema) {
+    let room = Room::new(schema);
+    room.cli.write("source/file", "text");
+    let run = room.cli.interrupted_backup(&["--keep-partial"], Signal::INT).ends(130);
+    room.hold(&["backup"], &run);
+    schema.check_out("backup", &run.out).expect("as described");
+    room.does(&["snapshots"]);
 }

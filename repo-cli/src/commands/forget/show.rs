@@ -79,12 +79,17 @@ fn show_group(context: &Context, group: &ForgetGroup, freed: Option<&Freed>, com
         let rows = group.keep.iter().map(|(snapshot, reasons)| (snapshot, words(reasons)));
         table(context, rows.collect(), "Reasons", compact)?;
     }
+    let partial = group.remove.iter().filter(|snapshot| snapshot.is_partial()).count() as u64;
     if !group.remove.is_empty() {
         output.line(&format!("remove {}:", numbers::count(group.remove.len() as u64, "snapshot")))?;
         let unique: BTreeMap<_, _> = freed.iter().flat_map(|freed| freed.unique_bytes.iter().copied()).collect();
         let own = |snapshot: &Snapshot| unique.get(&snapshot.id()).map(|bytes| numbers::size(*bytes));
         let rows = group.remove.iter().map(|snapshot| (snapshot, Vec::from_iter(own(snapshot))));
         table(context, rows.collect(), if freed.is_some() { "Unique" } else { "" }, compact && freed.is_none())?;
+    }
+    if partial > 0 {
+        let snapshots = numbers::count(partial, "partial snapshot");
+        output.line(&format!("of these {snapshots}: kept only while no complete one is newer\n"))?;
     }
     Ok(())
 }

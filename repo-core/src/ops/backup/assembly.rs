@@ -30,6 +30,8 @@ pub struct Totals {
     pub summary: Summary,
     /// Metadata's share of the bytes added.
     pub added_meta_bytes: u64,
+    /// The run was cancelled before the source had ended.
+    pub is_partial: bool,
 }
 
 pub struct Assembly<'a, 'scope, 's> {
@@ -43,6 +45,8 @@ pub struct Assembly<'a, 'scope, 's> {
     summary: Summary,
     /// Of a stream of entries: those that came, until there are no more.
     unordered: Option<Unordered>,
+    /// What is done when the run is cancelled is a tree too.
+    pub keeps_partial: bool,
 }
 
 struct OpenDirectory {
@@ -133,19 +137,25 @@ impl<'a, 'scope, 's> Assembly<'a, 'scope, 's> {
             large: None,
             summary: Summary::default(),
             unordered,
+            keeps_partial: false,
         }
     }
 
     /// Takes every item, and closes the root.
     pub fn take_all(&mut self, items: Receiver<Item>) -> Result<Totals> {
-        for item in items {
-            if self.progress.is_cancelled() {
-                return Err(Error::Cancelled);
+        // After that nobody takes items, which ends the walk.
+        let taken = items.into_iter().try_for_each(|item| self.take_next(item));
+        let is_partial = match taken {
+            Err(Error::Cancelled) if self.keeps_partial && self.unordered.is_none() => {
+                self.close_all()?;
+                true
             }
-            self.sink.writer.keep_alive();
-            self.take(item)?;
-        }
-        self.build()?;
+            result => {
+                result?;
+                self.build()?;
+                false
+            }
+        };
         if !self.open.is_empty() || self.large.is_some() {
             return Err(Error::Bug("the walk ended inside a directory".into()));
         }
@@ -160,7 +170,29 @@ impl<'a, 'scope, 's> Assembly<'a, 'scope, 's> {
                 ..self.summary
             },
             added_meta_bytes: self.sink.added_meta_bytes,
+            is_partial,
         })
+    }
+
+    fn take_next(&mut self, item: Item) -> Result<()> {
+        if self.progress.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        self.sink.writer.keep_alive();
+        self.take(item)
+    }
+
+    /// Closes what is open: a file that was not read to its end is left out, directories end with what was done.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] if nothing was done but to open directories.
+    fn close_all(&mut self) -> Result<()> {
+        self.large = None;
+        let begun = self.open.len() as u64;
+        while !self.open.is_empty() {
+            self.leave()?;
+        }
+        if self.root.totals().0 == begun { Err(Error::Cancelled) } else { Ok(()) }
     }
 
     /// Sends the last frames on their way.

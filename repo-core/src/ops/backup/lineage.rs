@@ -16,6 +16,8 @@ pub struct Lineage {
     pub kind: LineageRecord,
     /// Whose tree the source is compared with; `None`: everything is read.
     pub parent: Option<Snapshot>,
+    /// A partial one that is newer than the parent: what is in it need not be read again either.
+    pub resumed: Option<Snapshot>,
     /// BLAKE3 of the stored object of the series' newest snapshot; zeros for a first one.
     pub newest_digest: [u8; 32],
 }
@@ -32,21 +34,25 @@ impl Lineage {
             None => None,
         };
         let candidates = alike.as_ref().unwrap_or(&known);
+        // A partial one lacks most of the source, so the last complete one is compared with as ever. Where there is none, half
+        // is better than nothing.
+        let complete = || candidates.iter().rev().filter(|snapshot| !snapshot.is_partial());
+        let partial = || candidates.last().filter(|newest| newest.is_partial());
         let parent = match &options.mode {
             Mode::Full => None,
-            Mode::Incremental => candidates.last().cloned(),
-            Mode::Differential => {
-                candidates.iter().rev().find(|snapshot| snapshot.record.lineage == LineageRecord::Full).cloned()
-            }
+            Mode::Incremental => complete().next().or_else(partial).cloned(),
+            Mode::Differential => complete().find(|snapshot| snapshot.record.lineage == LineageRecord::Full).cloned(),
             Mode::Parent(id) => Some(repository.snapshot(&Selector::Id(id.to_string()), &SnapshotFilter::default())?),
         };
+        let is_incremental = options.mode == Mode::Incremental;
+        let resumed = partial().filter(|newest| is_incremental && parent.as_ref() != Some(*newest)).cloned();
         let kind = match (&options.mode, &parent) {
             (_, None) => LineageRecord::Full,
             (Mode::Differential, Some(base)) => LineageRecord::Differential { base: base.id() },
             (_, Some(parent)) => LineageRecord::Incremental { parent: parent.id() },
         };
         let sequence = newest.map_or(Ok(0), |newest| newest.record.sequence.checked_add(1).ok_or(LAST))?;
-        Ok(Self { series, sequence, kind, parent, newest_digest })
+        Ok(Self { series, sequence, kind, parent, resumed, newest_digest })
     }
 }
 

@@ -14,12 +14,13 @@ use super::Run;
 use super::reading::{ATTEMPTS, FileJob, FileResult, Job, Piece, Reading, Stability, UNIT_BYTES, hole, read_fully};
 use crate::error::{Error, Result};
 use crate::format::snapshot::Root;
-use crate::format::tree::{Content, ExtentKind, Metadata, Node, NodeKind, Timestamp, Xattrs};
+use crate::format::tree::{Content, ExtentKind, Metadata, Node, NodeKind, Subtree, Timestamp, Xattrs};
 use crate::id::ChunkKind;
 use crate::pipeline::Budgeted;
 use crate::progress::Event;
+use crate::repository::Snapshot;
 use crate::store::Index;
-use crate::tree::{self, Nodes};
+use crate::tree;
 use crate::walk::{Details, Entries, EntryStream, SourceDirectory, SourceEntry, SourceFile, Unreadable};
 
 use moved::Moves;
@@ -111,9 +112,30 @@ pub struct Walker<'r> {
     unit_bytes: u64,
     /// Entries since the open unit began.
     unit_items: usize,
-    /// When the parent's reading began, in nanoseconds.
-    parent_started_ns: i128,
     moves: Moves,
+}
+
+/// A node of a snapshot that the source is compared with.
+struct Before {
+    node: Node,
+    /// When the reading of that snapshot began, in nanoseconds.
+    started_ns: i128,
+}
+
+/// What is known of an entry.
+struct Known {
+    /// What the parent has under its path.
+    before: Option<Before>,
+    /// What the partial snapshot that the run goes on from has there.
+    resumed: Option<Before>,
+    /// What it was in the parent, if that was elsewhere.
+    moved: Option<Before>,
+}
+
+/// The nodes of a directory in such a snapshot.
+struct Nodes<'r> {
+    nodes: Peekable<tree::Nodes<'r>>,
+    started_ns: i128,
 }
 
 /// A directory being walked.
@@ -121,9 +143,11 @@ struct Level<'r> {
     directory: Arc<dyn SourceDirectory>,
     entries: Entries,
     /// What the parent has under this path.
-    parent: Option<Peekable<Nodes<'r>>>,
+    parent: Option<Nodes<'r>>,
+    /// What the partial snapshot that the run goes on from has there.
+    resumed: Option<Nodes<'r>>,
     /// What the parent has where this directory was then, if that is known to be elsewhere.
-    origin: Option<Peekable<Nodes<'r>>>,
+    origin: Option<Nodes<'r>>,
     /// The directory itself, if it is not what the parent has under this path.
     elsewhere: Option<Metadata>,
     /// The file system it lies on; `None` of the top.
@@ -140,24 +164,11 @@ impl<'r> Walker<'r> {
         items: Sender<Item>,
         jobs: Sender<Job>,
     ) -> Self {
-        // The session's name has the clock's time; the snapshot's own may have been set by the user.
-        let started_ms = run.lineage.parent.as_ref().map_or(0, |parent| parent.id().started_ms());
         let moves = match run.lineage.parent {
             Some(_) if !run.options.ignore_inode => Moves::Unsought { bytes: 0 },
             _ => Moves::Never,
         };
-        Self {
-            run,
-            reading,
-            view,
-            items,
-            jobs,
-            unit: Vec::new(),
-            unit_bytes: 0,
-            unit_items: 0,
-            parent_started_ns: i128::from(started_ms) * 1_000_000,
-            moves,
-        }
+        Self { run, reading, view, items, jobs, unit: Vec::new(), unit_bytes: 0, unit_items: 0, moves }
     }
 
     /// Walks the whole source, or takes what comes of a stream of entries. An error reaches the assembly as an item.
@@ -187,13 +198,11 @@ impl<'r> Walker<'r> {
                 return self.fail(Error::Local { path: "/".into(), what: "reading the source", source: error });
             }
         };
-        let tree = self.run.lineage.parent.as_ref().map(|parent| parent.record.root);
-        let subtree = tree.and_then(|root| {
-            root.tree.map(|id| crate::format::tree::Subtree { root: id, entries: root.entries, bytes: root.bytes })
-        });
-        let parent = tree.map(|_| tree::nodes(&self.run.store, subtree.as_ref()).peekable());
+        let (parent, resumed) = (&self.run.lineage.parent, &self.run.lineage.resumed);
+        let [parent, resumed] = [parent, resumed].map(|snapshot| snapshot.as_ref().map(|known| self.top(known)));
         let (origin, elsewhere, device, numbers_last) = (None, None, None, None);
-        let mut levels = vec![Level { directory: root, entries, parent, origin, elsewhere, device, numbers_last }];
+        let mut levels =
+            vec![Level { directory: root, entries, parent, resumed, origin, elsewhere, device, numbers_last }];
         while let Some(level) = levels.last_mut() {
             if self.run.progress.is_cancelled() {
                 return self.fail(Error::Cancelled);
@@ -207,18 +216,20 @@ impl<'r> Walker<'r> {
                 }
                 Some(Err(unreadable)) => self.problem(unreadable)?,
                 Some(Ok(entry)) => {
-                    let before = self.find_before(level, &entry);
+                    let before = self.find_before(&mut level.parent, &entry);
+                    let resumed = self.find_before(&mut level.resumed, &entry);
                     self.weigh(&mut levels, &entry, before.as_ref())?;
                     let depth = levels.len();
                     let Some(level) = levels.last_mut() else { break };
                     let moved = self.find_moved(level, &entry, before.as_ref());
                     let directory = level.directory.clone();
+                    let known = Known { before, resumed, moved };
                     if entry.metadata.kind == NodeKind::Directory {
-                        if let Some(below) = self.enter(directory.as_ref(), entry, before, moved, depth)? {
+                        if let Some(below) = self.enter(directory.as_ref(), entry, known, depth)? {
                             levels.push(below);
                         }
                     } else {
-                        self.leaf(&directory, entry, before, moved)?;
+                        self.leaf(&directory, entry, known)?;
                     }
                 }
             }
@@ -226,17 +237,35 @@ impl<'r> Walker<'r> {
         self.send_unit()
     }
 
-    /// The parent's node of that name. A damaged parent costs reading again, and is said.
-    fn find_before(&self, level: &mut Level<'r>, entry: &SourceEntry) -> Option<Node> {
-        let nodes = level.parent.as_mut()?;
+    /// The top of a snapshot's tree.
+    fn top(&self, snapshot: &Snapshot) -> Nodes<'r> {
+        let Root { tree, entries, bytes } = snapshot.record.root;
+        let subtree = tree.map(|root| Subtree { root, entries, bytes });
+        Nodes { nodes: tree::nodes(&self.run.store, subtree.as_ref()).peekable(), started_ns: started_ns(snapshot) }
+    }
+
+    /// What was below a node, if that was a directory.
+    fn below(&self, before: Option<&Before>) -> Option<Nodes<'r>> {
+        let Before { node, started_ns } = before?;
+        let subtree = match &node.content {
+            Content::Directory(subtree) => Some(subtree),
+            _ => None,
+        };
+        Some(Nodes { nodes: tree::nodes(&self.run.store, subtree).peekable(), started_ns: *started_ns })
+    }
+
+    /// A snapshot's node of that name. A damaged one costs reading again, and is said.
+    fn find_before(&self, known: &mut Option<Nodes<'r>>, entry: &SourceEntry) -> Option<Before> {
+        let Nodes { nodes, started_ns } = known.as_mut()?;
+        let started_ns = *started_ns;
         loop {
             match nodes.next_if(|node| node.as_ref().map_or(true, |node| node.name <= entry.name))? {
-                Ok(node) if node.name == entry.name => return Some(node),
+                Ok(node) if node.name == entry.name => return Some(Before { node, started_ns }),
                 Ok(_) => {}
                 Err(error) => {
                     let message = format!("the parent snapshot cannot be read here, everything is read again: {error}");
                     self.run.progress.report(Event::Note { message: &message });
-                    level.parent = None;
+                    *known = None;
                     return None;
                 }
             }
@@ -247,11 +276,12 @@ impl<'r> Walker<'r> {
         &mut self,
         directory: &dyn SourceDirectory,
         entry: SourceEntry,
-        before: Option<Node>,
-        moved: Option<Node>,
+        known: Known,
         depth: usize,
     ) -> Walk<Option<Level<'r>>> {
-        let before = before.filter(|node| node.metadata.kind == NodeKind::Directory);
+        let Known { before, resumed, moved } = known;
+        let [before, resumed] =
+            [before, resumed].map(|known| known.filter(|known| known.node.metadata.kind == NodeKind::Directory));
         let mut is_told = false;
         let below = if depth >= DEPTH_MAX {
             let error = std::io::Error::other("deeper than 4096 directories");
@@ -271,9 +301,9 @@ impl<'r> Walker<'r> {
         };
         let moved = moved.filter(|_| below.as_ref().is_some_and(|(directory, _)| directory.numbers_last()));
         let mut metadata = entry.metadata.clone();
-        let is_known = |node: &&Node| self.attributes_are_known(&entry.metadata, node);
+        let is_known = |known: &&Before| self.attributes_are_known(&entry.metadata, known);
         let attributes = match before.as_ref().filter(is_known).or(moved.as_ref().filter(is_known)) {
-            Some(node) => {
+            Some(Before { node, .. }) => {
                 metadata.flags = node.metadata.flags;
                 Attributes::Known(node.xattrs.clone())
             }
@@ -284,39 +314,39 @@ impl<'r> Walker<'r> {
             }
             None => Attributes::Read(self.details(directory, &entry)?),
         };
-        let parent = before.as_ref().map(|node| self.nodes_of(node));
-        let origin = moved.as_ref().map(|node| self.nodes_of(node));
+        let [parent, resumed, origin] = [&before, &resumed, &moved].map(|known| self.below(known.as_ref()));
         let is_elsewhere = moved::is_elsewhere(&entry.metadata, before.as_ref());
         let (elsewhere, device) = (is_elsewhere.then(|| entry.metadata.clone()), Some(entry.metadata.device));
-        self.send(Item::Enter { name: entry.name, metadata, attributes, before: before.map(Box::new) })?;
+        let before = before.map(|known| Box::new(known.node));
+        self.send(Item::Enter { name: entry.name, metadata, attributes, before })?;
         let Some((directory, entries)) = below else {
             self.send(Item::Leave)?;
             return Ok(None);
         };
-        Ok(Some(Level { directory, entries, parent, origin, elsewhere, device, numbers_last: None }))
+        Ok(Some(Level { directory, entries, parent, resumed, origin, elsewhere, device, numbers_last: None }))
     }
 
-    fn leaf(
-        &mut self,
-        directory: &Arc<dyn SourceDirectory>,
-        mut entry: SourceEntry,
-        before: Option<Node>,
-        moved: Option<Node>,
-    ) -> Walk {
+    fn leaf(&mut self, directory: &Arc<dyn SourceDirectory>, mut entry: SourceEntry, known: Known) -> Walk {
+        let Known { before, resumed, moved } = known;
         let status = if before.is_some() { Status::Changed } else { Status::New };
-        let known = match before {
-            Some(node) if self.is_unchanged(&entry.metadata, &node) => Some((node, Status::Unmodified)),
-            _ => moved.map(|node| (node, status)),
-        };
-        if let Some((node, status)) = known {
-            match self.ready(directory.as_ref(), entry, node, status)? {
-                None => return Ok(()),
-                Some(back) => entry = back,
+        // A stream is known by reading it alone.
+        if !self.is_stream(directory.as_ref(), &entry) {
+            let mut here = [before, resumed].into_iter().flatten();
+            let unchanged = here.find(|known| self.is_unchanged(&entry.metadata, known));
+            let known = unchanged.map(|known| (known, Status::Unmodified)).or(moved.map(|known| (known, status)));
+            if let Some((known, status)) = known {
+                match self.ready(directory.as_ref(), entry, known, status)? {
+                    None => return Ok(()),
+                    Some(back) => entry = back,
+                }
             }
         }
         match entry.metadata.kind {
-            NodeKind::File if entry.metadata.size > UNIT_BYTES as u64 || self.run.source.is_stream() => {
-                self.large(directory.as_ref(), &entry, status)
+            NodeKind::File if self.is_stream(directory.as_ref(), &entry) => {
+                self.large(directory.as_ref(), &entry, status, true)
+            }
+            NodeKind::File if entry.metadata.size > UNIT_BYTES as u64 => {
+                self.large(directory.as_ref(), &entry, status, false)
             }
             NodeKind::File => self.small(directory, entry, status),
             _ => match directory.details(&entry) {
@@ -326,20 +356,21 @@ impl<'r> Walker<'r> {
         }
     }
 
-    /// Takes a node from the parent, of this path or another; only what cannot have changed with the times is looked at
-    /// again. Gives the entry back if its attributes have changed to what only the assembly can store or say.
+    /// Takes a node from a snapshot before, of this path or another; only what cannot have changed with the times is looked
+    /// at again. Gives the entry back if its attributes have changed to what only the assembly can store or say.
     fn ready(
         &mut self,
         directory: &dyn SourceDirectory,
         entry: SourceEntry,
-        node: Node,
+        known: Before,
         status: Status,
     ) -> Walk<Option<SourceEntry>> {
         let mut metadata = entry.metadata.clone();
-        let mut node = Node { name: entry.name.clone(), ..node };
+        let attributes_are_known = self.attributes_are_known(&entry.metadata, &known);
+        let mut node = Node { name: entry.name.clone(), ..known.node };
         metadata.flags = node.metadata.flags;
         metadata.size = node.metadata.size;
-        if !self.attributes_are_known(&entry.metadata, &node) {
+        if !attributes_are_known {
             // ctime was to be ignored, and differs: the content is taken, the attributes are not.
             let details = self.details(directory, &entry)?;
             metadata.flags = details.flags;
@@ -387,7 +418,7 @@ impl<'r> Walker<'r> {
     }
 
     /// Reads a large file here, segment by segment, and lets the reading threads name its chunks.
-    fn large(&mut self, directory: &dyn SourceDirectory, entry: &SourceEntry, status: Status) -> Walk {
+    fn large(&mut self, directory: &dyn SourceDirectory, entry: &SourceEntry, status: Status, is_stream: bool) -> Walk {
         self.send_unit()?;
         let failed = |during| {
             let name = entry.name.clone();
@@ -396,6 +427,7 @@ impl<'r> Walker<'r> {
         self.send(Item::LargeBegin { name: entry.name.clone(), status, owner: entry.metadata.uid })?;
         let mut file = match directory.open_file(entry) {
             Ok(file) => file,
+            Err(error) if is_stream => return self.fail(Error::Stream(error)),
             Err(error) => return self.send(failed("opening the file")(error)),
         };
         let mut read_bytes = 0;
@@ -404,16 +436,18 @@ impl<'r> Walker<'r> {
                 Ok(metadata) => metadata,
                 Err(error) => return self.send(failed("looking at the file")(error)),
             };
-            let length = match self.segments(file.as_mut(), metadata.size)? {
+            let length = match self.segments(file.as_mut(), metadata.size, is_stream)? {
                 Ok((length, read)) => {
                     read_bytes += read;
                     length
                 }
-                Err(error) if self.run.source.is_stream() => return self.fail(Error::Stream(error)),
+                // A producer that Ctrl-C ended too did not fail.
+                Err(_) if is_stream && self.run.progress.is_cancelled() => return self.fail(Error::Cancelled),
+                Err(error) if is_stream => return self.fail(Error::Stream(error)),
                 Err(error) => return self.send(failed("reading the file")(error)),
             };
             let stability = match file.metadata() {
-                _ if self.run.source.is_stream() => Stability::Same,
+                _ if is_stream => Stability::Same,
                 Ok(after) => Stability::of(&metadata, &after, length),
                 Err(error) => return self.send(failed("looking at the file again")(error)),
             };
@@ -433,8 +467,7 @@ impl<'r> Walker<'r> {
 
     /// Sends all data and holes of a file of `size` bytes; a stream is read to its end.
     /// Returns its length and the bytes that were read.
-    fn segments(&mut self, file: &mut dyn SourceFile, size: u64) -> Walk<std::io::Result<(u64, u64)>> {
-        let is_stream = self.run.source.is_stream();
+    fn segments(&mut self, file: &mut dyn SourceFile, size: u64, is_stream: bool) -> Walk<std::io::Result<(u64, u64)>> {
         let size = if is_stream { u64::MAX } else { size };
         let (mut position, mut read_bytes) = (0, 0);
         while position < size {
@@ -498,9 +531,10 @@ impl<'r> Walker<'r> {
         Ok(Ok(position - start))
     }
 
-    /// Whether the entry is the parent's: same inode, size, mtime and ctime, that ctime well before the parent was
+    /// Whether the entry is a snapshot's: same inode, size, mtime and ctime, that ctime well before the snapshot was
     /// read, and all its content still stored (rule R1 of docs/format.md: damage is not inherited).
-    fn is_unchanged(&self, now: &Metadata, node: &Node) -> bool {
+    fn is_unchanged(&self, now: &Metadata, known: &Before) -> bool {
+        let Before { node, started_ns } = known;
         let before = &node.metadata;
         let options = self.run.options;
         let same = now.kind == before.kind
@@ -510,24 +544,25 @@ impl<'r> Walker<'r> {
             && (options.ignore_inode || now.inode == before.inode)
             && (options.ignore_ctime || now.changed == before.changed);
         let newest = if options.ignore_ctime { before.modified } else { before.changed };
-        // A stream is known by reading it alone.
-        let can_tell = !self.run.source.is_stream();
-        can_tell && same && !before.unstable && !self.is_racy(newest) && self.is_stored(node)
+        same && !before.unstable && !is_racy(newest, *started_ns) && self.is_stored(node)
     }
 
     /// Attributes change with the ctime only.
-    fn attributes_are_known(&self, now: &Metadata, node: &Node) -> bool {
-        now.changed == node.metadata.changed && now.inode == node.metadata.inode && !self.is_racy(now.changed) && {
-            match &node.xattrs {
-                Xattrs::Inline(_) => true,
-                Xattrs::Chunk(id) => self.view.contains(ChunkKind::Xattr, id),
+    fn attributes_are_known(&self, now: &Metadata, known: &Before) -> bool {
+        let Before { node, started_ns } = known;
+        now.changed == node.metadata.changed
+            && now.inode == node.metadata.inode
+            && !is_racy(now.changed, *started_ns)
+            && {
+                match &node.xattrs {
+                    Xattrs::Inline(_) => true,
+                    Xattrs::Chunk(id) => self.view.contains(ChunkKind::Xattr, id),
+                }
             }
-        }
     }
 
-    fn is_racy(&self, changed: Timestamp) -> bool {
-        let changed_ns = i128::from(changed.seconds) * 1_000_000_000 + i128::from(changed.nanoseconds);
-        changed_ns + RACY_NS > self.parent_started_ns
+    fn is_stream(&self, directory: &dyn SourceDirectory, entry: &SourceEntry) -> bool {
+        self.run.source.is_stream() || directory.is_stream(entry)
     }
 
     fn is_stored(&self, node: &Node) -> bool {
@@ -582,6 +617,18 @@ impl<'r> Walker<'r> {
             }
         }
     }
+}
+
+/// When the reading of a snapshot began, in nanoseconds: the session's name has the clock's time, the snapshot's own may have
+/// been set by the user.
+fn started_ns(snapshot: &Snapshot) -> i128 {
+    i128::from(snapshot.id().started_ms()) * 1_000_000
+}
+
+/// Whether a change may not show in the times of what was read from then on, in nanoseconds.
+fn is_racy(changed: Timestamp, started_ns: i128) -> bool {
+    let changed_ns = i128::from(changed.seconds) * 1_000_000_000 + i128::from(changed.nanoseconds);
+    changed_ns + RACY_NS > started_ns
 }
 
 /// Attributes that fit into the node.

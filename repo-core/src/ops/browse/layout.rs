@@ -127,7 +127,8 @@ impl Layout {
         let number = numbers.top(hall, &name, snapshot);
         let top = Arc::new(Directory::top(number, hall, self.path(hall, &name), snapshot.clone()));
         self.hall(hall).entries.insert(name.clone(), Standing::Snapshot(top));
-        if let Some((hall, depth)) = of_latest {
+        // As where one is selected, a partial one is found by its name alone.
+        if let Some((hall, depth)) = of_latest.filter(|_| !snapshot.is_partial()) {
             latest
                 .insert(hall, names[depth..].iter().chain([&name]).map(Vec::as_slice).collect::<Vec<_>>().join(&b'/'));
         }
@@ -207,6 +208,16 @@ mod tests {
     fn layout(snapshots: &[Arc<Snapshot>], templates: &[&str], numbers: &Numbers) -> Layout {
         let templates: Vec<PathTemplate> = templates.iter().map(|text| text.parse().expect(text)).collect();
         Layout::new(snapshots, &templates, &|snapshot| format!("t{}", snapshot.record().start_ns), numbers)
+    }
+
+    #[test]
+    fn latest_passes_over_what_is_partial() {
+        let mut partial = snapshot(2, 20, "a").record().clone();
+        partial.flags = crate::format::snapshot::FLAG_PARTIAL;
+        let partial = Arc::new(Snapshot { record: partial });
+        let one = layout(&[snapshot(1, 10, "a"), partial.clone()], &["s/%T"], &Numbers::default());
+        assert_eq!(shown(&one), ["s/", "s/latest -> t10", "s/t10 = 1", "s/t20 = 2"]);
+        assert_eq!(shown(&layout(&[partial], &["s/%T"], &Numbers::default())), ["s/", "s/t20 = 2"]);
     }
 
     #[test]

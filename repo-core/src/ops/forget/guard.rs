@@ -54,6 +54,9 @@ pub enum Uncounted {
     Disputed,
     /// It was written less than the guard's `min_age` ago.
     Young,
+    /// It is partial, and newer than every complete one of its group that counts: the next backup goes on from it. An older
+    /// one goes.
+    Partial,
 }
 
 impl fmt::Display for Uncounted {
@@ -63,6 +66,7 @@ impl fmt::Display for Uncounted {
             Self::Unwitnessed => "time not witnessed by the storage, not counted",
             Self::Disputed => "time differs from the storage's, not counted",
             Self::Young => "written too recently, not counted",
+            Self::Partial => "partial and newer than any complete one, not counted",
         })
     }
 }

@@ -2,14 +2,15 @@
 //! letter, so that a policy moves over as it is, and more periods. What does not count towards any rule is in `guard`.
 //!
 //! Each rule looks at the snapshots of one group from the newest to the oldest and keeps what it wants; a snapshot that no
-//! rule keeps is removed. So one more rule never removes more.
+//! rule keeps is removed. So one more rule never removes more. Partial snapshots are shown to no rule: they take nobody's
+//! place, and stay until a complete one that counts is newer, unless a pin or a tag holds them.
 
 use std::cmp::Reverse;
 use std::fmt;
 
 use super::calendar::{CalendarSpan, Period};
 use super::guard::{Guard, Uncounted};
-use crate::format::snapshot::{FLAG_PINNED, SnapshotRecord};
+use crate::format::snapshot::{FLAG_PARTIAL, FLAG_PINNED, SnapshotRecord};
 use crate::id::SnapshotId;
 
 /// How many a rule keeps.
@@ -86,6 +87,8 @@ pub struct Candidate {
     pub tags: Vec<String>,
     /// Kept whatever the rules say.
     pub pinned: bool,
+    /// Its backup was ended early: no rule looks at it, and it goes when a complete one that counts is newer.
+    pub partial: bool,
     /// The time in its name, in milliseconds since 1970 UTC; of one that was retagged, the time in its first name.
     pub begun_ms: u64,
     /// When the storage says that it was first written, in milliseconds since 1970 UTC, if it does.
@@ -152,6 +155,7 @@ impl Candidate {
             zone_minutes: record.zone_minutes,
             tags: record.tags.clone(),
             pinned: record.flags & FLAG_PINNED != 0,
+            partial: record.flags & FLAG_PARTIAL != 0,
             begun_ms: record.id.started_ms(),
             stored_ms: None,
         }
@@ -239,21 +243,29 @@ impl Policy {
         order.sort_by_key(|index| Reverse((snapshots[*index].time_ns, snapshots[*index].id)));
         let horizon_ns = self.as_of_ns.unwrap_or(now_ns);
         let objections: Vec<_> = snapshots.iter().map(|snapshot| self.objection(snapshot, horizon_ns)).collect();
-        let counted = || order.iter().copied().filter(|index| objections[*index].is_none());
+        let counts = |index: usize| objections[index].is_none() && !snapshots[index].partial;
+        let counted = || order.iter().copied().filter(|index| counts(*index));
         let mut run = Run {
             policy: self,
             rules: self.rules(),
             newest: counted().next().map(|index| (snapshots[index].time_ns, self.zone_of(&snapshots[index]))),
             oldest: counted().next_back(),
         };
+        let mut is_complete_shown = false;
         let decide = |index: usize| {
             let snapshot = &snapshots[index];
             let mut reasons = run.reasons_of_its_own(snapshot);
             match objections[index] {
                 Some(objection) => reasons.push(Reason::Uncounted(objection)),
-                None => run.take(snapshot, index, &mut reasons),
+                // The newest come first: once a complete one was shown, what it has need not be stored by halves.
+                None if snapshot.partial && is_complete_shown => {}
+                None if snapshot.partial => reasons.push(Reason::Uncounted(Uncounted::Partial)),
+                None => {
+                    is_complete_shown = true;
+                    run.take(snapshot, index, &mut reasons);
+                }
             }
-            Decision { index, reasons, counted: objections[index].is_none() }
+            Decision { index, reasons, counted: counts(index) }
         };
         order.iter().copied().map(decide).collect()
     }

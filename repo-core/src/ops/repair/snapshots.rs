@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::losses::{self, LostEntry, LostPart, Survey};
 use crate::error::{Error, Result};
 use crate::format::gc::Forgotten;
-use crate::format::snapshot::{Root, SnapshotRecord};
+use crate::format::snapshot::{FLAG_INCOMPLETE, Root, SnapshotRecord};
 use crate::format::tree::{Content, ExtentKind, Node, Subtree, Xattrs};
 use crate::id::{ChunkId, ChunkKind, SnapshotId};
 use crate::ops::lookup::{self, Allowance};
@@ -22,9 +22,6 @@ use crate::tree::{self, ChunkSink, ContentBuilder, Nodes, TreeBuilder};
 
 /// How long a snapshot that was replaced can be brought back, in milliseconds: a week.
 const WINDOW_MS: u64 = 7 * 24 * 3600 * 1000;
-
-/// In a snapshot's flags: not all of the source is in it.
-const PARTIAL: u32 = 1 << 1;
 
 /// Entries of a snapshot that are named one by one.
 const NAMED_MAX: usize = 1000;
@@ -201,7 +198,7 @@ impl Run<'_> {
 
     fn record(&self, snapshot: &Snapshot) -> SnapshotRecord {
         SnapshotRecord {
-            flags: snapshot.record.flags | PARTIAL,
+            flags: snapshot.record.flags | FLAG_INCOMPLETE,
             origin: Some(snapshot.id()),
             config_generation: self.repository.config().generation,
             keyring_generation: self.repository.inner.keyring_generation,

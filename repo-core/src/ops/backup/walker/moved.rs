@@ -12,15 +12,14 @@
 //! each file in it is the one it was is asked of that file.
 
 use std::hash::{BuildHasher, RandomState};
-use std::iter::Peekable;
 
-use super::{Level, Walk, Walker};
+use super::{Before, Level, Nodes, Walk, Walker, started_ns};
 use crate::format::snapshot::Root;
-use crate::format::tree::{Content, Metadata, Node, NodeKind, Subtree};
+use crate::format::tree::{Metadata, Node, NodeKind, Subtree};
 use crate::id::ChunkId;
 use crate::progress::Progress;
 use crate::store::Store;
-use crate::tree::{self, Nodes};
+use crate::tree;
 use crate::walk::SourceEntry;
 
 /// What an entry takes in a tree, about.
@@ -129,8 +128,8 @@ fn is_same_thing(now: &Metadata, before: &Metadata) -> bool {
 }
 
 /// Whether the parent has something else under this path, or nothing.
-pub(super) fn is_elsewhere(now: &Metadata, before: Option<&Node>) -> bool {
-    before.is_none_or(|node| node.metadata.kind != now.kind || node.metadata.inode != now.inode)
+pub(super) fn is_elsewhere(now: &Metadata, before: Option<&Before>) -> bool {
+    before.is_none_or(|Before { node, .. }| node.metadata.kind != now.kind || node.metadata.inode != now.inode)
 }
 
 impl<'r> Walker<'r> {
@@ -140,30 +139,33 @@ impl<'r> Walker<'r> {
         &mut self,
         level: &mut Level<'r>,
         entry: &SourceEntry,
-        before: Option<&Node>,
-    ) -> Option<Node> {
+        before: Option<&Before>,
+    ) -> Option<Before> {
         let now = &entry.metadata;
         if !is_elsewhere(now, before) {
             return None;
         }
+        let started_ns = started_ns(self.run.lineage.parent.as_ref()?);
         let found = next_of(&mut level.origin, &entry.name).filter(|node| is_same_thing(now, &node.metadata));
         let found = found.or_else(|| match &mut self.moves {
             Moves::Sought(places) => places.find(&self.run.store, now),
             _ => None,
-        })?;
+        });
+        let found = Before { node: found?, started_ns };
         // Of a directory its own file system is asked, when it is open.
         (now.kind == NodeKind::Directory || level.knows(now) && self.is_unchanged(now, &found)).then_some(found)
     }
 
     /// Counts what is about to be read, and begins the search once it is worth that.
-    pub(super) fn weigh(&mut self, levels: &mut [Level<'r>], entry: &SourceEntry, before: Option<&Node>) -> Walk {
+    pub(super) fn weigh(&mut self, levels: &mut [Level<'r>], entry: &SourceEntry, before: Option<&Before>) -> Walk {
         let now = &entry.metadata;
         let (Moves::Unsought { bytes }, Some(level)) = (&mut self.moves, levels.last_mut()) else { return Ok(()) };
         if now.kind != NodeKind::File || !is_elsewhere(now, before) || !has_identity(now) || !level.knows(now) {
             return Ok(());
         }
         *bytes = bytes.saturating_add(now.size).saturating_add(OPENING_BYTES);
-        let Some(root) = self.run.lineage.parent.as_ref().map(|parent| parent.record.root) else { return Ok(()) };
+        let Some(parent) = &self.run.lineage.parent else { return Ok(()) };
+        let root = parent.record.root;
         if *bytes < root.entries.saturating_mul(ENTRY_BYTES) {
             return Ok(());
         }
@@ -174,7 +176,8 @@ impl<'r> Walker<'r> {
             let itself = level.elsewhere.as_ref().filter(|_| level.origin.is_none());
             let origin = itself.and_then(|itself| places.find(&self.run.store, itself));
             if origin.is_some() && level.numbers_last() {
-                level.origin = origin.map(|node| self.nodes_of(&node));
+                let origin = origin.map(|node| Before { node, started_ns: started_ns(parent) });
+                level.origin = self.below(origin.as_ref());
             }
         }
         self.moves = Moves::Sought(places);
@@ -190,15 +193,6 @@ impl<'r> Walker<'r> {
         let with_files = self.run.options.ignore_ctime;
         Places::of(&self.run.store, &Subtree { root: id, entries, bytes }, with_files, self.run.progress)
     }
-
-    /// What a directory held.
-    pub(super) fn nodes_of(&self, node: &Node) -> Peekable<Nodes<'r>> {
-        let subtree = match &node.content {
-            Content::Directory(subtree) => Some(subtree),
-            _ => None,
-        };
-        tree::nodes(&self.run.store, subtree).peekable()
-    }
 }
 
 impl Level<'_> {
@@ -213,13 +207,14 @@ impl Level<'_> {
 }
 
 /// The node of that name; what comes before it is passed over. What cannot be read ends the list: it is read again.
-fn next_of(nodes: &mut Option<Peekable<Nodes<'_>>>, name: &[u8]) -> Option<Node> {
+fn next_of(known: &mut Option<Nodes<'_>>, name: &[u8]) -> Option<Node> {
     loop {
-        let next = nodes.as_mut()?.next_if(|node| node.as_ref().map_or(true, |node| node.name.as_slice() <= name))?;
+        let next =
+            known.as_mut()?.nodes.next_if(|node| node.as_ref().map_or(true, |node| node.name.as_slice() <= name))?;
         match next {
             Ok(node) if node.name == name => return Some(node),
             Ok(_) => {}
-            Err(_) => *nodes = None,
+            Err(_) => *known = None,
         }
     }
 }

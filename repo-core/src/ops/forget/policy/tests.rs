@@ -372,7 +372,69 @@ fn with_zones(snapshots: Vec<Candidate>) -> impl Strategy<Value = Vec<Candidate>
     })
 }
 
+/// Some of them partial.
+fn with_partial(snapshots: Vec<Candidate>) -> impl Strategy<Value = Vec<Candidate>> {
+    let count = snapshots.len();
+    proptest::collection::vec(any::<bool>(), count..=count).prop_map(move |partial| {
+        let with = |(snapshot, partial): (&Candidate, bool)| Candidate { partial, ..snapshot.clone() };
+        snapshots.iter().zip(partial).map(with).collect()
+    })
+}
+
+/// What was decided on the complete ones, newest first.
+fn on_complete(policy: &Policy, snapshots: &[Candidate]) -> Vec<(SnapshotId, Vec<Reason>, bool)> {
+    let decisions = policy.apply(snapshots, NOW).into_iter();
+    let decisions = decisions.map(|decision| (&snapshots[decision.index], decision.reasons, decision.counted));
+    let complete = decisions.filter(|(snapshot, ..)| !snapshot.partial);
+    complete.map(|(snapshot, reasons, counted)| (snapshot.id, reasons, counted)).collect()
+}
+
+#[test]
+fn a_partial_snapshot_stays_while_no_complete_one_that_counts_is_newer() {
+    let partial = |time_ns| Candidate { partial: true, ..taken(time_ns) };
+    let policy = Policy::new().keep_last(1);
+    let why = Uncounted::Partial.to_string();
+    let given = [partial(5), partial(4), taken(3), partial(2), taken(1)];
+    let wanted = [(5, why.clone()), (4, why.clone()), (3, "last snapshot".to_owned())];
+    assert_eq!(kept(&policy, &given), wanted);
+    // One in the future counts for nothing, here neither.
+    let given = [taken(NOW + 1), partial(NOW), taken(NOW - 1)];
+    assert_eq!(kept(&policy, &given)[1], (NOW, why.clone()));
+    // A window is measured from the newest complete one, and what holds any snapshot holds a partial one.
+    let within = Policy::new().keep_within("1d".parse().unwrap()).keep_tags(["a"]);
+    let held = [Candidate { pinned: true, ..partial(1) }, Candidate { partial: true, ..tagged(2, &["a"]) }];
+    let given = [partial(9 * DAY), taken(5 * DAY), taken(4 * DAY + 1)].into_iter().chain(held).collect::<Vec<_>>();
+    let reasons: Vec<String> = kept(&within, &given).into_iter().map(|(_, why)| why).collect();
+    assert_eq!(reasons, [&why, "within 1d", "within 1d", "has tags [a]", "pinned"]);
+    // A group of partial ones alone is not emptied, nor is what is left of it a comfort to a policy.
+    assert_eq!(kept(&policy, &[partial(1)]), [(1, why)]);
+    let emptied = Policy::new().keep_tags(["a"]).apply(&[partial(2), taken(1)], NOW);
+    assert!(empties(&emptied));
+}
+
+/// What a stolen client adds removes no partial snapshot before it is of age.
+#[test]
+fn under_a_guard_a_young_complete_snapshot_takes_no_partial_ones_place() {
+    let given = [taken(NOW - DAY), Candidate { partial: true, ..taken(NOW - 30 * DAY) }, taken(NOW - 31 * DAY)];
+    let policy = Policy::new().keep_last(1).guard(Guard::new());
+    let reasons: Vec<String> = kept(&policy, &given).into_iter().map(|(_, why)| why).collect();
+    let wanted = [Uncounted::Young.to_string(), Uncounted::Partial.to_string(), "last snapshot".to_owned()];
+    assert_eq!(reasons, wanted);
+}
+
 proptest! {
+    #[test]
+    fn partial_snapshots_change_no_decision_on_complete_ones(
+        policy in some_policy(), guarded in any::<bool>(),
+        snapshots in some_snapshots().prop_flat_map(with_zones).prop_flat_map(with_partial),
+    ) {
+        let policy = if guarded { policy.guard(Guard::new()) } else { policy };
+        let complete: Vec<_> = snapshots.iter().filter(|snapshot| !snapshot.partial).cloned().collect();
+        prop_assert_eq!(on_complete(&policy, &snapshots), on_complete(&policy, &complete));
+        let decisions = policy.apply(&snapshots, NOW);
+        prop_assert!(decisions.iter().all(|decision| !(decision.counted && snapshots[decision.index].partial)));
+    }
+
     #[test]
     fn the_policy_keeps_what_an_oracle_that_only_counts_keeps(
         policy in some_policy(), snapshots in some_snapshots(), zone in -1439..=1439i16,
@@ -384,6 +446,15 @@ proptest! {
     #[test]
     fn applied_again_to_what_it_kept_a_policy_removes_nothing(
         policy in some_policy(), snapshots in some_snapshots().prop_flat_map(with_zones),
+    ) {
+        let kept = kept_ids(&policy, &snapshots);
+        let left: Vec<_> = snapshots.into_iter().filter(|snapshot| kept.contains(&snapshot.id)).collect();
+        prop_assert_eq!(kept_ids(&policy, &left), kept);
+    }
+
+    #[test]
+    fn partial_ones_that_stayed_stay_when_it_is_applied_again(
+        policy in some_policy(), snapshots in some_snapshots().prop_flat_map(with_partial),
     ) {
         let kept = kept_ids(&policy, &snapshots);
         let left: Vec<_> = snapshots.into_iter().filter(|snapshot| kept.contains(&snapshot.id)).collect();
