@@ -145,7 +145,7 @@ impl Wanted {
     fn to_file(&self, target: &Path, listener: &Listener<'_>) -> Outcome {
         let failed = |error: io::Error| Failure::file("writing", target, &error);
         if target.symlink_metadata().is_ok() {
-            return Err(failed(io::ErrorKind::AlreadyExists.into()));
+            return Err(is_there(target));
         }
         let mut partial = target.as_os_str().to_owned();
         partial.push(".partial");
@@ -166,8 +166,18 @@ impl Wanted {
             give_up(out.get_ref(), &partial, listener.output);
             return Err(failure);
         }
-        give_name(&partial, target).map_err(failed)
+        give_name(&partial, target).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => is_there(target),
+            _ => failed(error),
+        })
     }
+}
+
+fn is_there(target: &Path) -> Failure {
+    Failure::with_hint(
+        format!("{} is there already, and is not written over", names::path(target)),
+        "remove it, or choose another target",
+    )
 }
 
 const KEPT: &str = "what was written so far is no whole archive";

@@ -258,9 +258,12 @@ impl Restore {
             });
         }
         let mut line = format!(
-            "Summary: {} {} files/dirs ({}) in {}",
+            "Summary: {} {} ({}) in {}",
             if self.dry_run { "Would restore" } else { "Restored" },
-            report.restored_files,
+            match report.restored_files {
+                1 => "1 file/dir".to_owned(),
+                count => format!("{count} files/dirs"),
+            },
             numbers::size(report.restored_bytes),
             numbers::duration(reporter.elapsed())
         );
