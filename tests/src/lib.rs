@@ -14,5 +14,6 @@ pub mod process;
 pub mod restic;
 pub mod simulate;
 pub mod terminal;
+pub mod transcript;
 pub mod tree;
 pub mod whole;
