@@ -187,6 +187,8 @@ impl Also {
 /// Of several repositories, which one?
 fn said_of(failure: Failure, which: &str) -> Failure {
     match failure {
+        // Its place says which.
+        Failure::Core(Error::NoRepository { place }) if place == which => Error::NoRepository { place }.into(),
         Failure::Core(error @ (Error::WrongSecret { .. } | Error::NoRepository { .. })) => {
             Failure::Of { which: which.to_owned(), error }
         }

@@ -133,7 +133,7 @@ pub enum Error {
     #[error("the session was ended by another client; run the command again")]
     Fenced,
     /// Snapshots that the last prune kept are gone, and nobody forgot them: nothing is deleted on that ground.
-    #[error("{} that the last prune kept, {first} among them, went without being forgotten", snapshots(*count))]
+    #[error("{}", vanished(*count, first))]
     SnapshotsVanished {
         /// How many.
         count: usize,
@@ -403,9 +403,11 @@ fn no_slot_opens(slots: usize) -> String {
     }
 }
 
-fn snapshots(count: usize) -> String {
+fn vanished(count: usize, first: &SnapshotId) -> String {
     match count {
-        1 => "1 snapshot".to_owned(),
-        _ => format!("{count} snapshots"),
+        1 => format!("snapshot {first}, which the last prune kept, is gone without having been forgotten"),
+        _ => format!(
+            "{count} snapshots that the last prune kept are gone without having been forgotten, {first} among them"
+        ),
     }
 }

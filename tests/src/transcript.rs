@@ -5,7 +5,6 @@
 //! it stand its exit code (`? 3`, if it is not 0) and what it prints, on either stream. What differs from run to run is
 //! replaced by [`Stable`], letter for letter, so that tables stay as they are.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -156,7 +155,9 @@ fn room() -> (tempfile::TempDir, PathBuf) {
     // Where temporary directories have long names there is still this one.
     let scratch = match short(whole.path()) {
         true => whole,
-        false => tempfile::Builder::new().prefix("ts-").rand_bytes(6).tempdir_in("/tmp").expect("a temporary directory"),
+        false => {
+            tempfile::Builder::new().prefix("ts-").rand_bytes(6).tempdir_in("/tmp").expect("a temporary directory")
+        }
     };
     let left = ROOM.len() - scratch.path().as_os_str().len() - 1;
     let room = scratch.path().join("r".repeat(left));
@@ -178,13 +179,37 @@ pub fn environment(command: &mut Command, room: &Path) {
     }
 }
 
+/// The same id is the same number, however many of its digits are shown: the first ones, or of a snapshot those after the
+/// first twelve, which are its time.
+#[derive(Debug, Default)]
+struct Ids(Vec<(String, usize)>);
+
+impl Ids {
+    fn number(&mut self, id: &str) -> usize {
+        let begins = |long: &str, short: &str| {
+            long.starts_with(&short[..8]) || long.len() == 32 && long[12..].starts_with(&short[..8])
+        };
+        let is_same = |known: &str| match (known.len(), id.len()) {
+            // Of two snapshots the times begin alike.
+            (32, 32) => known == id,
+            (32, _) => begins(known, id),
+            _ => begins(id, known),
+        };
+        let known = self.0.iter().find(|(known, _)| is_same(known)).map(|(_, number)| *number);
+        let next = self.0.iter().map(|(_, number)| number + 1).max().unwrap_or(1);
+        let number = known.unwrap_or(next);
+        self.0.push((id.to_owned(), number));
+        number
+    }
+}
+
 /// Replaces what differs from run to run and from machine to machine by as many letters that do not.
 #[derive(Debug)]
 pub struct Stable {
     room: String,
     /// Who runs it: as a label of keys, and in sentences.
     user: [String; 2],
-    ids: BTreeMap<String, usize>,
+    ids: Ids,
     id: Regex,
     folder: Regex,
     time: Regex,
@@ -202,7 +227,7 @@ impl Stable {
         Self {
             room: room.display().to_string(),
             user: [format!("{user}@{}", repo_core::system::host_name()), format!(" by {user}@")],
-            ids: BTreeMap::new(),
+            ids: Ids::default(),
             id: regex(r"(?-u)\b[0-9a-f]{8,64}\b"),
             folder: regex(r"(?-u)\b(packs/[dm]|parity)/[0-9a-f]{2}/"),
             // What sessions make up themselves is of years before.
@@ -233,10 +258,7 @@ impl Stable {
             if id[0].bytes().all(|digit| digit == b'0') {
                 return id[0].to_owned();
             }
-            let next = ids.len() + 1;
-            // The same id is the same number, however many of its digits are shown.
-            let number = *ids.entry(id[0][..8].to_owned()).or_insert(next);
-            format!("{:.<width$}", format!("id-{number}"), width = id[0].len())
+            format!("{:.<width$}", format!("id-{}", ids.number(&id[0])), width = id[0].len())
         });
         text.into_owned()
     }

@@ -25,7 +25,8 @@ transcripts! {
 #[test]
 fn every_command_has_its_transcript() {
     let help = Cli::without_repository().command(&["--help"]).run().succeeds().out;
-    let commands = help.split("Commands:\n").nth(1).and_then(|text| text.split("\n\n").next()).expect("a list of commands");
+    let commands =
+        help.split("Commands:\n").nth(1).and_then(|text| text.split("\n\n").next()).expect("a list of commands");
     let names = commands.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     let names: BTreeSet<String> = names.filter_map(|line| Some(line.split_whitespace().next()?.to_owned())).collect();
     assert!(names.len() > 25, "{commands}");

@@ -189,7 +189,10 @@ fn one<T>(first: Option<T>, second: Option<T>, what: &str, prefix: &str) -> Outc
     let prefix = names::words(prefix);
     if prefix.is_empty() {
         // Of a single one it would be the beginning too: most often a variable that was not set.
-        return Err(Failure::with_hint(format!("the id of the {what} is empty"), format!("{shown} shows what there is")));
+        return Err(Failure::with_hint(
+            format!("the id of the {what} is empty"),
+            format!("{shown} shows what there is"),
+        ));
     }
     match (first, second) {
         (Some(found), None) => Ok(found),

@@ -6,8 +6,8 @@ use std::path::{self, Component, Path, PathBuf};
 
 use clap::Args;
 use repo_core::{
-    BackupOptions, Change, DiffCounts, DiffReport, Difference, Error, LocalTree, LocalTreeOptions, Mode, NodeKind, Repository,
-    Snapshot, SnapshotFilter,
+    BackupOptions, Change, DiffCounts, DiffReport, Difference, Error, LocalTree, LocalTreeOptions, Mode, NodeKind,
+    Repository, Snapshot, SnapshotFilter,
 };
 use serde::Serialize;
 

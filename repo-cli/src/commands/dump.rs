@@ -131,7 +131,7 @@ impl Wanted {
     fn write(&self, out: &mut dyn Write, listener: &Listener<'_>, failed: &dyn Fn(io::Error) -> Failure) -> Outcome {
         let Some(form) = self.form else {
             let mut file = self.repository.read(&self.snapshot, &self.path)?;
-            return copy(&mut file, out, listener, failed);
+            return copy(&mut file, &self.path, out, listener, failed);
         };
         let options = DumpOptions::new().format(form.format()).relative_to(self.below.clone());
         let result = self.repository.dump(&self.snapshot, &self.path, out, &options, listener);
@@ -211,6 +211,7 @@ fn no_content(path: &[u8], what: &str) -> Failure {
 /// Tells apart which side failed.
 fn copy(
     file: &mut StoredFile,
+    path: &[u8],
     out: &mut dyn Write,
     listener: &Listener<'_>,
     failed: &dyn Fn(io::Error) -> Failure,
@@ -225,7 +226,12 @@ fn copy(
             Ok(0) => return out.flush().map_err(failed),
             Ok(length) => out.write_all(&buffer[..length]).map_err(failed)?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Failure::told(format!("reading from the repository: {error}"))),
+            Err(error) => {
+                return Err(Failure::with_hint(
+                    format!("{}: {error}", names::shown(path)),
+                    "`icecore check --read-data` names everything that is damaged and which snapshots need it",
+                ));
+            }
         }
     }
 }

@@ -6,7 +6,9 @@ mod show;
 use std::path::PathBuf;
 
 use clap::Args;
-use repo_core::{CalendarSpan, ForgetOptions, ForgetPlan, ForgetReport, GroupBy, Guard, Repository, Selector, SnapshotFilter};
+use repo_core::{
+    CalendarSpan, ForgetOptions, ForgetPlan, ForgetReport, GroupBy, Guard, Repository, Selector, SnapshotFilter,
+};
 
 use crate::args::with_exit_codes;
 use crate::context::Context;
@@ -208,7 +210,10 @@ impl Forget {
             options = options.remove_all();
         } else if self.ids.is_empty() && options.policy.is_empty() {
             let message = "no policy was specified, no snapshots will be removed";
-            return Err(Failure::with_hint(message, "say what stays, such as --keep-daily 7, or name snapshots by their ids"));
+            return Err(Failure::with_hint(
+                message,
+                "say what stays, such as --keep-daily 7, or name snapshots by their ids",
+            ));
         }
         // One array, as restic prints it: a second line only for those who ask for what restic has not.
         let is_measured = self.measure || self.dry_run && !context.output.is_json();

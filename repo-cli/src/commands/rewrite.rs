@@ -112,9 +112,7 @@ impl Rewrite {
         }
         match report.failed.len() + report.emptied.len() + list.unreadable.len() {
             0 => Ok(()),
-            count => {
-                Err(Failure::incomplete(super::tag::left_alone(count)))
-            }
+            count => Err(Failure::incomplete(super::tag::left_alone(count))),
         }
     }
 

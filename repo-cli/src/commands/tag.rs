@@ -95,9 +95,7 @@ impl Tag {
         }
         match report.failed.len() + unreadable.len() {
             0 => Ok(()),
-            count => {
-                Err(Failure::incomplete(left_alone(count)))
-            }
+            count => Err(Failure::incomplete(left_alone(count))),
         }
     }
 

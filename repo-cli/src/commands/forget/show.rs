@@ -165,7 +165,7 @@ fn until(report: &ForgetReport) -> String {
     if let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH)
         && u128::from(report.purge_after_ms) <= now.as_millis()
     {
-        return "`icecore undelete` brings them back until the next prune".to_owned();
+        return "`icecore undelete` brings back what is not pruned yet".to_owned();
     }
     let purge_ns = i64::try_from(report.purge_after_ms).ok().and_then(|ms| ms.checked_mul(1_000_000));
     let time = purge_ns.map_or_else(|| "the end of time".to_owned(), time::shown);
