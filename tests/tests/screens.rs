@@ -12,7 +12,7 @@ use icecore_tests::privilege::skip;
 use icecore_tests::process::wait_for;
 use icecore_tests::terminal::{Terminal, screen};
 use icecore_tests::transcript::{self, Stable};
-use regex::Regex;
+use regex::{Captures, Regex};
 
 /// A common terminal, and a narrow one.
 const WIDTHS: [u16; 2] = [80, 40];
@@ -47,20 +47,19 @@ impl Screens {
 
     /// A screen, which fits the terminal in each line of the status.
     fn add(&mut self, said: &str, lines: &[String]) {
-        let numbers = Regex::new(r"(?-u)[0-9]+(?:\.[0-9]+)?").expect("a pattern of ours");
+        let numbers = Regex::new(r"(?-u)[0-9]+(?:\.[0-9]+)?(?: [KM]iB)?").expect("a pattern of ours");
         self.text += &format!("-- {said}\n");
         for line in lines {
             let is_status = line.starts_with('[');
             assert!(!is_status || line.chars().count() < usize::from(self.width), "too wide: {line}");
-            let mut line = self.stable.of(line);
+            // The terminal's echo of Ctrl-C goes with the status, if there is one at that moment.
+            let mut line = self.stable.of(line.trim_start_matches("^C"));
             if is_status {
-                // How much of it there is room for hangs on how long the numbers are.
-                line = numbers.replace_all(&line, "#").replace("[#:#]", "[m:ss]").replace("ETA #:#", "ETA m:ss");
-                if let Some((kept, _)) =
-                    line.split_once("ETA m:ss").or_else(|| line.split_once(", total ")).filter(|_| line.ends_with('…'))
-                {
-                    line = format!("{kept}…");
-                }
+                let hidden = numbers.replace_all(&line, |number: &Captures<'_>| match number[0].ends_with('B') {
+                    true => "# B",
+                    false => "#",
+                });
+                line = done_and_total(&hidden.replace("[#:#]", "[m:ss]"));
             }
             self.text += &format!("{line}\n");
         }
@@ -69,6 +68,18 @@ impl Screens {
     fn hold(self) {
         let path = transcript::directory().join("terminal").join(format!("{}-{}.txt", self.name, self.width));
         transcript::same(&path, &fs::read_to_string(&path).unwrap_or_default(), &self.text);
+    }
+}
+
+/// The first two parts of a status line: what comes after them hangs on how fast it goes, and how much of that there is
+/// room for on how long the numbers are.
+fn done_and_total(line: &str) -> String {
+    let mut parts = line.split(", ");
+    let done = parts.next().expect("a first part").trim_end_matches([',', '…']);
+    match parts.next() {
+        Some(total) if !total.ends_with('…') => format!("{done}, {total}"),
+        _ if line.contains('…') => format!("{done}…"),
+        _ => done.to_owned(),
     }
 }
 
@@ -165,7 +176,7 @@ fn a_check_in_the_middle_of_its_work_and_after_ctrl_c() {
         let mut screens = Screens::new("check", width, &cli);
         let terminal = Terminal::of_columns(width);
         let child = terminal.start(&cli.command(&["check", "--read-data", "--limit-download", "100"]));
-        screens.add("icecore check --read-data (of a slow place)", &status_with(&terminal, "data:"));
+        screens.add("icecore check --read-data (of a slow place)", &status_with(&terminal, "%  data:"));
         terminal.types("\x03");
         let (status, written) = terminal.end(child);
         assert_eq!(status.code(), Some(130), "{written:?}");
