@@ -127,8 +127,8 @@ fn a_backup_in_the_middle_of_its_work_and_after_ctrl_c() {
         let mut output = child.stdout.take().expect("piped");
         wait_for(|| rustix::io::ioctl_fionread(&output).expect("a pipe of ours") >= 4096);
         wait_for(|| !has_thread(&child, "scan"));
-        read_until(&mut output, &terminal, ", total ");
-        screens.add("icecore backup -vv source | (somebody who does not read on)", &status_with(&terminal, ", total "));
+        read_until(&mut output, &terminal, "%  ");
+        screens.add("icecore backup -vv source | (somebody who does not read on)", &status_with(&terminal, "%  "));
         terminal.types("\x03");
         let mut rest = Vec::new();
         output.read_to_end(&mut rest).expect("a pipe of ours");
@@ -150,10 +150,10 @@ fn a_restore_in_the_middle_of_its_work_and_after_ctrl_c() {
         let target = format!("back-{width}");
         let mut child = terminal.start_piped(&cli.command(&["restore", "-vv", "latest", "--target", &target]));
         let mut output = child.stdout.take().expect("piped");
-        read_until(&mut output, &terminal, ", total ");
+        read_until(&mut output, &terminal, "%  ");
         screens.add(
             "icecore restore -vv latest --target back | (somebody who does not read on)",
-            &status_with(&terminal, ", total "),
+            &status_with(&terminal, "%  "),
         );
         terminal.types("\x03");
         let mut rest = Vec::new();
