@@ -171,8 +171,7 @@ impl Restore {
                     numbers::count(problems, "problem")
                 );
                 // What such a user meets on every restore of what others own.
-                let unprivileged = system::current_user().uid != 0 && !self.no_ownership;
-                let hint = unprivileged.then(|| {
+                let hint = (report.unowned_files > 0).then(|| {
                     "only root can give files to others; --no-ownership leaves owners as they come, and is then no problem".to_owned()
                 });
                 Err(Failure::Incomplete { message, hint })
