@@ -80,11 +80,11 @@ pub struct Global {
     pub pack_size: Option<numbers::PackSize>,
 
     /// Write no more than so many KiB a second to the repository; 0: as fast as it can
-    #[arg(long, value_name = "KIB", global = true)]
+    #[arg(long, value_name = "KIB", global = true, value_parser = numbers::parse_number)]
     pub limit_upload: Option<u32>,
 
     /// Read no more than so many KiB a second from the repository; 0: as fast as it can
-    #[arg(long, value_name = "KIB", global = true)]
+    #[arg(long, value_name = "KIB", global = true, value_parser = numbers::parse_number)]
     pub limit_download: Option<u32>,
 
     /// The first digits of the key to try first, from `key list` [env: ICECORE_KEY_HINT]

@@ -46,10 +46,6 @@ impl Context {
             .ok_or_else(|| Failure::with_hint("no repository is named", "use --repo DIRECTORY or ICECORE_REPOSITORY"))
     }
 
-    fn backend(&self) -> Outcome<Arc<dyn Backend>> {
-        Ok(self.backend_at(&self.place()?))
-    }
-
     /// A directory as a backend, as fast as the command line allows.
     pub fn backend_at(&self, place: &Path) -> Arc<dyn Backend> {
         let mut place: Arc<dyn Backend> = Arc::new(Local::new(place));
@@ -162,7 +158,14 @@ impl Context {
                 "make it where its maintenance is done, without --append-only or ICECORE_APPEND_ONLY",
             ));
         }
-        let backend = self.backend()?;
+        let place = self.place()?;
+        if place.is_file() {
+            return Err(Failure::with_hint(
+                format!("{} is a file", names::path(&place)),
+                "name an empty directory, or one that does not exist yet: it is made",
+            ));
+        }
+        let backend = self.backend_at(&place);
         // Before a new password is thought of.
         if backend.get(&ObjectName::Format, Span::All).is_ok() {
             return Err(Error::RepositoryExists { place: backend.place() }.into());
@@ -173,7 +176,7 @@ impl Context {
             options.level = level;
         }
         let repository = Repository::init(backend, &made.secret, &options)?;
-        self.memory.made(&self.output, &self.place()?, &repository)?;
+        self.memory.made(&self.output, &place, &repository)?;
         Ok(Made { repository: self.threaded(repository), key_file: made.keep() })
     }
 

@@ -167,7 +167,7 @@ fn describe_error(error: &Error) -> (Code, String, Option<String>) {
     let (code, hint) = match error {
         Error::NoRepository { .. } => (
             Code::NoRepository,
-            "check --repo, or make a repository there with `icecore init` or `icecore backup --init`",
+            "check the place, or make a repository there with `icecore init` or `icecore backup --init`",
         ),
         Error::RepositoryExists { .. } => (Code::Failed, "use it as it is, or choose another place"),
         Error::NotEmpty { .. } => (Code::Failed, "name an empty directory, or one that does not exist yet: it is made"),

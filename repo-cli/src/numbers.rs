@@ -196,6 +196,11 @@ pub fn parse_percent(text: &str) -> Result<u8, String> {
     }
 }
 
+/// A plain number.
+pub fn parse_number(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("{text:?} is no whole number, or too large a one"))
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

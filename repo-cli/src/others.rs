@@ -4,7 +4,7 @@ use std::env;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
-use repo_core::Repository;
+use repo_core::{Error, Repository};
 
 use crate::context::{Context, local, named_place};
 use crate::exit::{Failure, Outcome};
@@ -135,7 +135,7 @@ impl FromArgMatches for Also {
                 continue;
             }
             let refused = |problem: &str| {
-                Err(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, format!("--{flag} {problem}\n")))
+                Err(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, format!("--{flag} {problem}")))
             };
             let Some(target) = targets.last_mut() else { return refused("comes before any --also") };
             if target.has_secret() {
@@ -187,7 +187,11 @@ impl Also {
 /// Of several repositories, which one?
 fn said_of(failure: Failure, which: &str) -> Failure {
     match failure {
-        Failure::Core(error @ repo_core::Error::WrongSecret { .. }) => Failure::Of { which: which.to_owned(), error },
+        // Its place says which.
+        Failure::Core(Error::NoRepository { place }) if place == which => Error::NoRepository { place }.into(),
+        Failure::Core(error @ (Error::WrongSecret { .. } | Error::NoRepository { .. })) => {
+            Failure::Of { which: which.to_owned(), error }
+        }
         other => other,
     }
 }

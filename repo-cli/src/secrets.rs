@@ -191,7 +191,13 @@ impl Drop for NewlyMade {
 /// The file is on disk, and its name too, before any slot needs it.
 fn make_key_file(path: &Path) -> Outcome<NewlyMade> {
     let (secret, text) = Secret::generate_key()?;
-    let failed = |error: io::Error| Failure::file("making the key file", path, &error);
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Failure::with_hint(
+            format!("making the key file {}: there is such a file already", names::path(path)),
+            "choose another name: it may be the key of another repository, and is not written over",
+        ),
+        _ => Failure::file("making the key file", path, &error),
+    };
     let mut file = system::create_private_file(path).map_err(failed)?;
     let made = NewlyMade { secret, file: Some(path.to_owned()) };
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

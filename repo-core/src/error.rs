@@ -44,7 +44,7 @@ pub enum Error {
         problem: String,
     },
     /// No key slot opens with this secret.
-    #[error("wrong password or key: none of {slots} key slots opens with it")]
+    #[error("wrong password or key: {} with it", no_slot_opens(*slots))]
     WrongSecret {
         /// How many slots there are, of every kind.
         slots: usize,
@@ -133,7 +133,7 @@ pub enum Error {
     #[error("the session was ended by another client; run the command again")]
     Fenced,
     /// Snapshots that the last prune kept are gone, and nobody forgot them: nothing is deleted on that ground.
-    #[error("{count} snapshots that the last prune kept are gone without having been forgotten, {first} among them")]
+    #[error("{}", vanished(*count, first))]
     SnapshotsVanished {
         /// How many.
         count: usize,
@@ -393,5 +393,21 @@ impl BackendError {
     /// Whether the object is simply not there.
     pub fn is_absent(&self) -> bool {
         self.kind == BackendErrorKind::Absent
+    }
+}
+
+fn no_slot_opens(slots: usize) -> String {
+    match slots {
+        1 => "the only key slot does not open".to_owned(),
+        _ => format!("none of {slots} key slots opens"),
+    }
+}
+
+fn vanished(count: usize, first: &SnapshotId) -> String {
+    match count {
+        1 => format!("snapshot {first}, which the last prune kept, is gone without having been forgotten"),
+        _ => format!(
+            "{count} snapshots that the last prune kept are gone without having been forgotten, {first} among them"
+        ),
     }
 }

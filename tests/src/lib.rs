@@ -15,5 +15,6 @@ pub mod restic;
 pub mod schema;
 pub mod simulate;
 pub mod terminal;
+pub mod transcript;
 pub mod tree;
 pub mod whole;

@@ -18,7 +18,7 @@ use crate::cli;
 /// What did not come in this time never will.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A terminal of 400 columns, so that nothing of these tests is cut.
+/// A terminal and all that was written to it.
 #[derive(Debug)]
 pub struct Terminal {
     ours: File,
@@ -28,15 +28,20 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Switched on, and blank.
+    /// Switched on, and blank. It has 400 columns, so that nothing of these tests is cut.
     pub fn new() -> Self {
+        Self::of_columns(400)
+    }
+
+    /// One of this width.
+    pub fn of_columns(columns: u16) -> Self {
         let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("the system has pseudo-terminals");
         grantpt(&ours).expect("a terminal of ours");
         unlockpt(&ours).expect("a terminal of ours");
         let name = ptsname(&ours, Vec::new()).expect("a terminal of ours");
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let theirs = rustix::fs::open(name.as_c_str(), flags, Mode::empty()).expect("a terminal of ours");
-        let size = Winsize { ws_row: 50, ws_col: 400, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&theirs, size).expect("a terminal of ours");
         let ours = File::from(ours);
         let written = Arc::new(Mutex::new(Vec::new()));

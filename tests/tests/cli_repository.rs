@@ -221,7 +221,7 @@ fn list_and_cat_show_the_repositorys_own_objects() {
     let nodes = &cli.json(&["cat", "tree", "latest:/source"])[0]["nodes"];
     assert_eq!(nodes[0]["name"], "a");
     cli.run(&["cat", "pack", "zzz"]).fails(1, &["no pack zzz", "hint:", "icecore list packs"]);
-    cli.run(&["cat", "pack", ""]).fails(1, &["ambiguous", "hint:", "more digits"]);
+    cli.run(&["cat", "pack", ""]).fails(1, &["the id of the pack is empty", "hint:", "icecore list packs"]);
     let index = cli.run(&["list", "index"]).succeeds().out.trim().to_owned();
     cli.run(&["cat", "pack", &index]).fails(1, &["no pack", &index]);
     cli.run(&["cat", "snapshot"]).fails(1, &["required"]);

@@ -96,10 +96,10 @@ fn what_cannot_be_done_is_said() {
     cli.run(&["rewrite", "-e", "a", "-i", "b"]).fails(1, &["cannot be used together"]);
     cli.run(&["rewrite", "-e", "["]).fails(1, &["bad pattern"]);
     cli.run(&["rewrite", "-e", "a", "latest", "--host", "h"]).fails(1, &["ids are given already"]);
-    cli.run(&["rewrite", "-e", "/", "latest"]).fails(3, &["nothing would be left", "left as they were"]);
+    cli.run(&["rewrite", "-e", "/", "latest"]).fails(3, &["nothing would be left", "left as it was"]);
     cli.run(&["tag", "--pin", &ids[0]]).succeeds();
     let run =
-        cli.run(&["rewrite", "-e", "secret", "--forget"]).fails(3, &["it is pinned", "1 snapshot left as they were"]);
+        cli.run(&["rewrite", "-e", "secret", "--forget"]).fails(3, &["it is pinned", "1 snapshot left as it was"]);
     assert!(run.out.contains("modified 1 snapshot"), "{}", run.out);
     let last = cli.json(&["rewrite", "-e", "nowhere"]).pop().expect("a summary");
     assert_eq!((&last["changed_snapshots"], &last["failed_snapshots"]), (&json!(0), &json!(0)));

@@ -34,7 +34,7 @@ pub struct Cache {
     cleanup: bool,
 
     /// After how many days it is old
-    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = numbers::parse_number)]
     max_age: u32,
 
     /// Leave out sizes

@@ -187,6 +187,13 @@ fn one<T>(first: Option<T>, second: Option<T>, what: &str, prefix: &str) -> Outc
         _ => "`icecore list index`",
     };
     let prefix = names::words(prefix);
+    if prefix.is_empty() {
+        // Of a single one it would be the beginning too: most often a variable that was not set.
+        return Err(Failure::with_hint(
+            format!("the id of the {what} is empty"),
+            format!("{shown} shows what there is"),
+        ));
+    }
     match (first, second) {
         (Some(found), None) => Ok(found),
         (None, _) => Err(Failure::with_hint(format!("no {what} {prefix}"), format!("{shown} shows what there is"))),

@@ -108,8 +108,9 @@ impl Copy {
             0 => Ok(()),
             count => Err(Failure::Incomplete {
                 message: format!(
-                    "of the source {} could not be read in full and not be copied",
-                    numbers::count(count as u64, "snapshot")
+                    "{} of the source could not be read in full, and {} not copied",
+                    numbers::count(count as u64, "snapshot"),
+                    if count == 1 { "was" } else { "were" }
                 ),
                 hint: Some("`icecore check --read-data` on the source names what is damaged".to_owned()),
             }),

@@ -6,8 +6,8 @@ use std::path::{self, Component, Path, PathBuf};
 
 use clap::Args;
 use repo_core::{
-    BackupOptions, Change, DiffCounts, DiffReport, Difference, LocalTree, LocalTreeOptions, Mode, NodeKind, Repository,
-    Snapshot, SnapshotFilter,
+    BackupOptions, Change, DiffCounts, DiffReport, Difference, Error, LocalTree, LocalTreeOptions, Mode, NodeKind,
+    Repository, Snapshot, SnapshotFilter,
 };
 use serde::Serialize;
 
@@ -157,7 +157,8 @@ impl Diff {
         directory: &Path,
     ) -> Outcome {
         let there = directory.as_os_str().as_encoded_bytes();
-        if path.is_empty() {
+        let is_own = path.is_empty();
+        if is_own {
             path = there.to_vec();
         }
         let (mut excludes, _) = self.excludes.read()?;
@@ -177,7 +178,14 @@ impl Diff {
         self.head(context, before, &later)?;
         let mut result = Ok(());
         // Before everything is read.
-        repository.list(before, &path, false, &mut |_, _| ControlFlow::Break(()))?;
+        repository.list(before, &path, false, &mut |_, _| ControlFlow::Break(())).map_err(|error| match error {
+            // A path that was given to `backup` as a relative one is shorter in the snapshot.
+            Error::Path { .. } if is_own => Failure::with_hint(
+                error.to_string(),
+                "write ID:PATH, with the directory's path in the snapshot, as `icecore ls ID` shows it",
+            ),
+            error => error.into(),
+        })?;
         let mut reporter = Reporter::new(&context.output, Task::Compare)?;
         let draft = repository.draft();
         let now = reporter.watch(|reporter| draft.backup(&source, &options, reporter))?;

@@ -131,7 +131,7 @@ impl Wanted {
     fn write(&self, out: &mut dyn Write, listener: &Listener<'_>, failed: &dyn Fn(io::Error) -> Failure) -> Outcome {
         let Some(form) = self.form else {
             let mut file = self.repository.read(&self.snapshot, &self.path)?;
-            return copy(&mut file, out, listener, failed);
+            return copy(&mut file, &self.path, out, listener, failed);
         };
         let options = DumpOptions::new().format(form.format()).relative_to(self.below.clone());
         let result = self.repository.dump(&self.snapshot, &self.path, out, &options, listener);
@@ -145,7 +145,7 @@ impl Wanted {
     fn to_file(&self, target: &Path, listener: &Listener<'_>) -> Outcome {
         let failed = |error: io::Error| Failure::file("writing", target, &error);
         if target.symlink_metadata().is_ok() {
-            return Err(failed(io::ErrorKind::AlreadyExists.into()));
+            return Err(is_there(target));
         }
         let mut partial = target.as_os_str().to_owned();
         partial.push(".partial");
@@ -166,8 +166,18 @@ impl Wanted {
             give_up(out.get_ref(), &partial, listener.output);
             return Err(failure);
         }
-        give_name(&partial, target).map_err(failed)
+        give_name(&partial, target).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => is_there(target),
+            _ => failed(error),
+        })
     }
+}
+
+fn is_there(target: &Path) -> Failure {
+    Failure::with_hint(
+        format!("{} is there already, and is not written over", names::path(target)),
+        "remove it, or choose another target",
+    )
 }
 
 const KEPT: &str = "what was written so far is no whole archive";
@@ -205,6 +215,7 @@ fn no_content(path: &[u8], what: &str) -> Failure {
 /// Tells apart which side failed.
 fn copy(
     file: &mut StoredFile,
+    path: &[u8],
     out: &mut dyn Write,
     listener: &Listener<'_>,
     failed: &dyn Fn(io::Error) -> Failure,
@@ -219,7 +230,12 @@ fn copy(
             Ok(0) => return out.flush().map_err(failed),
             Ok(length) => out.write_all(&buffer[..length]).map_err(failed)?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Failure::told(format!("reading from the repository: {error}"))),
+            Err(error) => {
+                return Err(Failure::with_hint(
+                    format!("{}: {error}", names::shown(path)),
+                    "`icecore check --read-data` names everything that is damaged and which snapshots need it",
+                ));
+            }
         }
     }
 }

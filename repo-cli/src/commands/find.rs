@@ -349,7 +349,11 @@ impl Find {
             }
             if lines.is_empty() {
                 return Err(Failure::with_hint(
-                    format!("{} is in none of {} snapshots", names::shown(&path), snapshots.len()),
+                    format!(
+                        "{} is in none of {}",
+                        names::shown(&path),
+                        numbers::count(snapshots.len() as u64, "snapshot")
+                    ),
                     "write the whole path as `icecore ls` shows it",
                 ));
             }
@@ -383,15 +387,17 @@ impl Find {
                 node: node.filter(|_| change != "removed").map(|node| NodeShape::new(path, node, record.zone_minutes)),
             });
         }
-        let mut line = format!("{}  {}  {change:<8}", &snapshot.id().short()[..8], time::shown(record.start_ns));
-        if let Some(node) = node.filter(|_| change != "removed") {
-            line += &format!(
-                "  {:>12}  modified {}",
+        let (short, started) = (&snapshot.id().short()[..8], time::shown(record.start_ns));
+        let (size, modified) = match node.filter(|_| change != "removed") {
+            Some(node) => (
                 numbers::size(node.metadata.size),
-                time::shown_file_time(node.metadata.modified.seconds)
-            );
-        }
-        context.output.say(0, &format!("{line}  {}", names::shown(path)))
+                format!("modified {}", time::shown_file_time(node.metadata.modified.seconds)),
+            ),
+            None => Default::default(),
+        };
+        context
+            .output
+            .say(0, &format!("{short}  {started}  {change:<8}  {size:>12}  {modified:<28}  {}", names::shown(path)))
     }
 }
 

@@ -6,7 +6,9 @@ mod show;
 use std::path::PathBuf;
 
 use clap::Args;
-use repo_core::{CalendarSpan, ForgetOptions, ForgetPlan, ForgetReport, GroupBy, Guard, Repository, Selector};
+use repo_core::{
+    CalendarSpan, ForgetOptions, ForgetPlan, ForgetReport, GroupBy, Guard, Repository, Selector, SnapshotFilter,
+};
 
 use crate::args::with_exit_codes;
 use crate::context::Context;
@@ -202,7 +204,17 @@ impl Forget {
             options = options.id(selector);
         }
         if self.unsafe_allow_remove_all {
+            if self.ids.is_empty() && options.policy.is_empty() && options.filter == SnapshotFilter::default() {
+                let message = "forgetting everything needs a filter: host, tag or path";
+                return Err(Failure::with_hint(message, "name which with --host, --tag or --path"));
+            }
             options = options.remove_all();
+        } else if self.ids.is_empty() && options.policy.is_empty() {
+            let message = "no policy was specified, no snapshots will be removed";
+            return Err(Failure::with_hint(
+                message,
+                "say what stays, such as --keep-daily 7, or name snapshots by their ids",
+            ));
         }
         // One array, as restic prints it: a second line only for those who ask for what restic has not.
         let is_measured = self.measure || self.dry_run && !context.output.is_json();

@@ -1,5 +1,6 @@
 //! `icecore mirror` and `icecore cross-check`: copies byte for byte, without a key.
 
+use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -108,7 +109,11 @@ impl Mirror {
                 )),
             };
         }
-        let source = context.backend_at(&context.place()?);
+        let from = context.place()?;
+        if fs::canonicalize(&place).is_ok_and(|place| fs::canonicalize(&from).is_ok_and(|from| place == from)) {
+            return Err(Failure::told(format!("{} is the repository itself, not a second place", names::path(&place))));
+        }
+        let source = context.backend_at(&from);
         let mut options = MirrorOptions::new();
         options.delete = self.delete;
         options.threads = context.global.threads.map_or(options.threads, usize::from);
@@ -165,14 +170,18 @@ impl CrossCheck {
         let would = self.dry_run && !report.healed.is_empty();
         match (report.unhealed.len() + report.differing.len()) as u64 {
             0 if would => {
-                Err(Failure::told(format!("{} damaged", numbers::count(report.healed.len() as u64, "object"))))
+                let message = format!("{} damaged", numbers::count(report.healed.len() as u64, "object"));
+                Err(Failure::with_hint(message, "without --dry-run each is healed from the other place"))
             }
             0 if lacking == 0 => Ok(()),
             0 => Err(Failure::Incomplete {
                 message: format!("{} in one of the two places only", numbers::count(lacking, "object")),
                 hint: Some("`icecore mirror` brings a mirror up to date".into()),
             }),
-            count => Err(Failure::told(format!("{} could not be healed", numbers::count(count, "object")))),
+            count => Err(Failure::with_hint(
+                format!("{} could not be healed", numbers::count(count, "object")),
+                "`icecore repair packs` and `icecore repair objects` bring back what one place can by itself",
+            )),
         }
     }
 

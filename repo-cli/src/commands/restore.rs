@@ -171,8 +171,7 @@ impl Restore {
                     numbers::count(problems, "problem")
                 );
                 // What such a user meets on every restore of what others own.
-                let unprivileged = system::current_user().uid != 0 && !self.no_ownership;
-                let hint = unprivileged.then(|| {
+                let hint = (report.unowned_files > 0).then(|| {
                     "only root can give files to others; --no-ownership leaves owners as they come, and is then no problem".to_owned()
                 });
                 Err(Failure::Incomplete { message, hint })
@@ -258,9 +257,12 @@ impl Restore {
             });
         }
         let mut line = format!(
-            "Summary: {} {} files/dirs ({}) in {}",
+            "Summary: {} {} ({}) in {}",
             if self.dry_run { "Would restore" } else { "Restored" },
-            report.restored_files,
+            match report.restored_files {
+                1 => "1 file/dir".to_owned(),
+                count => format!("{count} files/dirs"),
+            },
             numbers::size(report.restored_bytes),
             numbers::duration(reporter.elapsed())
         );

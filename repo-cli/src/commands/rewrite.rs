@@ -110,9 +110,7 @@ impl Rewrite {
         problems::unreadable(output, "rewrite", &list.unreadable);
         match report.failed.len() + report.emptied.len() + list.unreadable.len() {
             0 => Ok(()),
-            count => {
-                Err(Failure::incomplete(format!("{} left as they were", numbers::count(count as u64, "snapshot"))))
-            }
+            count => Err(Failure::incomplete(super::tag::left_alone(count))),
         }
     }
 
@@ -164,8 +162,10 @@ impl Rewrite {
                 "note: nothing would be left of {short}, so it stays as it is; `icecore forget` removes it"
             ));
         }
-        let count = numbers::count(report.rewritten.len() as u64, "snapshot");
-        match (report.rewritten.is_empty(), self.dry_run) {
+        // One that was rewritten before, and is not forgotten now either, is as it was.
+        let modified = report.rewritten.iter().filter(|one| !one.was_there || one.forgotten).count();
+        let count = numbers::count(modified as u64, "snapshot");
+        match (modified == 0, self.dry_run) {
             (true, _) => output.say(1, "no snapshots were modified"),
             (_, true) => output.say(1, &format!("would modify {count}; nothing was changed")),
             (_, false) => {

@@ -35,7 +35,7 @@ pub struct Snapshots {
     compact: bool,
 
     /// Only the newest N of each host and paths; partial ones do not count
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = parse_latest)]
     latest: Option<u32>,
 
     /// Group them by host,paths,tags, or some of these
@@ -90,7 +90,9 @@ impl Snapshots {
         match unreadable.len() {
             0 => Ok(()),
             count => {
-                Err(Failure::incomplete(format!("{} could not be read", numbers::count(count as u64, "snapshot"))))
+                let message = format!("{} could not be read", numbers::count(count as u64, "snapshot"));
+                let hint = "`icecore repair objects` brings back what has a second copy".to_owned();
+                Err(Failure::Incomplete { message, hint: Some(hint) })
             }
         }
     }
@@ -200,6 +202,11 @@ fn kind(lineage: &LineageRecord) -> &'static str {
         LineageRecord::Incremental { .. } => "incr",
         LineageRecord::Differential { .. } => "diff",
     }
+}
+
+/// None of each is nothing at all.
+fn parse_latest(text: &str) -> Result<u32, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "write a number from 1 on".to_owned())
 }
 
 /// Keeps the last `count` of each host and paths; they come oldest first. Who asks for the latest means complete ones.

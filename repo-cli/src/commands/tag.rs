@@ -93,9 +93,7 @@ impl Tag {
         problems::unreadable(output, "tag", &unreadable);
         match report.failed.len() + unreadable.len() {
             0 => Ok(()),
-            count => {
-                Err(Failure::incomplete(format!("{} left as they were", numbers::count(count as u64, "snapshot"))))
-            }
+            count => Err(Failure::incomplete(left_alone(count))),
         }
     }
 
@@ -111,5 +109,13 @@ impl Tag {
         options.add = all(&self.add);
         options.remove = all(&self.remove);
         Ok(if self.pin || self.unpin { options.pin(self.pin) } else { options })
+    }
+}
+
+/// What is said of snapshots that could not be changed.
+pub fn left_alone(count: usize) -> String {
+    match count {
+        1 => "1 snapshot left as it was".to_owned(),
+        _ => format!("{count} snapshots left as they were"),
     }
 }

@@ -130,6 +130,8 @@ pub struct RestoreReport {
     /// Entries that could not be restored in full; each was an [`Event::Problem`](crate::Event::Problem), except that
     /// what this user may not do is told once a kind, with a count at the end.
     pub problems: u64,
+    /// Those of them whose owner or group this user may not set.
+    pub unowned_files: u64,
 }
 
 /// What a walk does with the target.
@@ -154,6 +156,7 @@ struct Counters {
     verified_files: AtomicU64,
     unreadable_files: AtomicU64,
     problems: AtomicU64,
+    unowned_files: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, count: u64) {
@@ -250,6 +253,9 @@ impl Run<'_> {
             *count += 1;
             *count
         };
+        if kind == Lack::Owner {
+            add(&self.counters.unowned_files, 1);
+        }
         if count == 1 {
             let message = format!("{}: {error}", kind.what());
             self.progress.report(Event::Problem {
@@ -451,6 +457,7 @@ impl Counters {
             deleted_files: get(&self.deleted_files),
             verified_files: get(&self.verified_files),
             problems: get(&self.problems),
+            unowned_files: get(&self.unowned_files),
         }
     }
 }

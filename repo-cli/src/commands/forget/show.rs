@@ -1,6 +1,7 @@
 //! What `forget` prints: policies and tables for people, restic's array for scripts.
 
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use repo_core::{ForgetGroup, ForgetPlan, ForgetReport, Freed, GroupKey, Policy, Reason, Snapshot, SnapshotId};
 use serde::Serialize;
@@ -166,6 +167,11 @@ fn removed(report: &ForgetReport) -> String {
 }
 
 fn until(report: &ForgetReport) -> String {
+    if let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH)
+        && u128::from(report.purge_after_ms) <= now.as_millis()
+    {
+        return "`icecore undelete` brings back what is not pruned yet".to_owned();
+    }
     let purge_ns = i64::try_from(report.purge_after_ms).ok().and_then(|ms| ms.checked_mul(1_000_000));
     let time = purge_ns.map_or_else(|| "the end of time".to_owned(), time::shown);
     format!("`icecore undelete` brings back what is not pruned, which nothing is before {time}")

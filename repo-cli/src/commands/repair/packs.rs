@@ -22,7 +22,7 @@ use crate::progress::{Reporter, Task};
 #[derive(Debug, Args)]
 pub struct Packs {
     /// Only these packs
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = parse_pack)]
     ids: Vec<PackId>,
 
     /// Also take packs from this directory: a repository that is a copy of this one, object by object
@@ -60,6 +60,11 @@ struct PackShape {
     chunks_elsewhere: u64,
     chunks_rescued: u64,
     chunks_lost: u64,
+}
+
+/// A whole id: which pack is given up must not hang on a few digits.
+fn parse_pack(text: &str) -> Result<PackId, String> {
+    text.parse().map_err(|_| "write all 64 digits; `icecore list packs` shows them".to_owned())
 }
 
 impl Packs {

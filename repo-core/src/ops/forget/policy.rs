@@ -400,7 +400,8 @@ impl fmt::Display for Policy {
             .collect();
         let mut lists = Vec::new();
         if !counts.is_empty() {
-            lists.push(format!("{} snapshots", counts.join(", ")));
+            let one = counts.len() == 1 && counts[0].starts_with("1 ");
+            lists.push(format!("{} {}", counts.join(", "), if one { "snapshot" } else { "snapshots" }));
         }
         for (period, span) in Period::ALL.into_iter().zip(self.periods_within).filter(|(_, span)| !span.is_zero()) {
             lists.push(format!("{} snapshots within {span}", period.adverb()));
