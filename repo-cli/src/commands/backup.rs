@@ -329,7 +329,8 @@ impl Backup {
             }
             None => {
                 if let Some(at) = &self.as_path {
-                    let is_stream = self.stdin || self.stdin_from_command || paths.is_empty();
+                    let is_stream =
+                        self.stdin || self.stdin_from_command || (paths.is_empty() && !self.outputs.is_empty());
                     tree::check_as_path(at, &paths, is_stream)?;
                 }
             }

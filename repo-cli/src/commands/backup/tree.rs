@@ -49,7 +49,10 @@ impl TreeFlags {
 pub fn check_as_path(at: &Path, paths: &[PathBuf], is_stream: bool) -> Outcome {
     let hint = |message: &str, hint| Err(Failure::with_hint(message, hint));
     if is_stream {
-        return hint("--as-path is for a path, or for --from-tar", "--stdin-filename names what is read from a stream");
+        return hint(
+            "--as-path is for a path, or for --from-tar",
+            "--stdin-filename and --command NAME=COMMAND name what is read from a stream",
+        );
     }
     if paths.len() > 1 {
         return hint("--as-path stores a single path as another", "make one backup for each path");
