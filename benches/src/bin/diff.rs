@@ -18,7 +18,8 @@ const USAGE: &str = "\
 Usage: diff [FILES [CHANGED]]
 
 Compares two snapshots of so many files (default 1000000), of which so many changed (default 100),
-and prints the milliseconds of each of nine comparisons, and their median.
+and prints the milliseconds of each of nine comparisons, and the median of all but the first:
+those find in the cache what the first one opened.
 ";
 
 const DIRECTORIES: u64 = 1000;
@@ -156,8 +157,9 @@ fn measure(files: u64, changed: u64) -> Result<(), Box<dyn Error>> {
         assert_eq!(report.changed_files, changed, "the comparison found what was changed");
     }
     println!("{files} files, {changed} of them changed; milliseconds: {milliseconds:.1?}");
-    milliseconds.sort_by(f64::total_cmp);
-    println!("median: {:.1} ms", milliseconds[COMPARISONS / 2]);
+    let (first, again) = milliseconds.split_at_mut(1);
+    again.sort_by(f64::total_cmp);
+    println!("first: {:.1} ms; again, median: {:.1} ms", first[0], again[again.len() / 2]);
     Ok(())
 }
 
