@@ -29,6 +29,7 @@ const DIFFERENT: &[(&str, &str)] = &[
     ("* snapshot", "as id"),
     ("* parent", "as id"),
     ("* tree", "as id"),
+    ("* original", "as id"),
     ("* source_snapshot", "as id"),
     ("* target_snapshot", "as id"),
     ("* old_snapshot_id", "as id"),
@@ -67,6 +68,13 @@ const CODES: &[(&str, i32, i32, &str)] = &[
     ("ls", 0, 1, "a path that is not in the snapshot likewise"),
 ];
 
+/// How each names a second repository, and the first one beside it.
+const SECOND: [&[&str]; 2] = [&["--repo", "restic-2"], &["--repo", "second", "--key-file", "second.key"]];
+const FROM: [&[&str]; 2] = [
+    &["--from-repo", "restic", "--from-password-file", "password"],
+    &["--from-repo", "repo", "--from-key-file", "key"],
+];
+
 /// A room with a source and two repositories.
 struct Both {
     cli: Cli,
@@ -92,7 +100,8 @@ impl Both {
     }
 
     /// Runs both with `--json`. In the arguments `{N}` stands for the id of the N-th snapshot, `{tool}` for a name of a
-    /// directory of each one's own.
+    /// directory of each one's own, `{second}` for what makes a command one of the second repository, `{from}` for what says
+    /// that it is to be filled from the first.
     fn run(&self, arguments: &[&str]) -> [Run; 2] {
         let ids = self.ids.lock().expect("no test panics here").clone();
         let of = |tool: usize| -> Vec<String> {
@@ -100,7 +109,12 @@ impl Both {
                 let text = argument.replace("{tool}", ["theirs", "ours"][tool]);
                 ids[tool].iter().enumerate().fold(text, |text, (n, id)| text.replace(&format!("{{{n}}}"), id))
             };
-            arguments.iter().chain(&["--json"]).map(own).collect()
+            let named = arguments.iter().flat_map(|argument| match *argument {
+                "{second}" => SECOND[tool].to_vec(),
+                "{from}" => FROM[tool].to_vec(),
+                _ => vec![*argument],
+            });
+            named.chain(["--json"]).map(|argument| own(&argument)).collect()
         };
         fn borrowed(arguments: &[String]) -> Vec<&str> {
             arguments.iter().map(String::as_str).collect()
@@ -246,7 +260,9 @@ fn the_same_script_says_the_same() {
         &["tag", "--add", "kept", "{0}"],
         &["tag", "--remove", "nothing", "--host", "nobody's"],
         &["stats", "{1}"],
+        &["stats", "--mode", "restore-size"],
         &["stats", "--mode", "files-by-contents", "{1}"],
+        &["stats", "--mode", "nonsense"],
         &["check"],
         &["check", "--read-data"],
         &["cat", "config"],
@@ -285,8 +301,11 @@ fn policies_keep_the_same_for_the_same_reasons() {
         &["--keep-monthly", "2"],
         &["--keep-yearly", "unlimited"],
         &["--keep-within", "1y"],
+        &["--keep-within-hourly", "1m"],
         &["--keep-within-daily", "2m"],
+        &["--keep-within-weekly", "7m"],
         &["--keep-within-monthly", "1y6m"],
+        &["--keep-within-yearly", "3y"],
         &["--keep-tag", "odd"],
         &["--keep-last", "1", "--keep-yearly", "2", "--keep-tag", "even"],
         &["--keep-last", "1", "--group-by", "host"],
@@ -333,6 +352,34 @@ fn restores_and_copies_end_alike() {
     both.compare(&["restore", "ffffffff", "--target", "{tool}"]);
     both.compare(&["restore", "latest"]);
     both.compare(&["dump", "latest", "/source/nowhere"]);
+    both.is_silent();
+}
+
+#[test]
+fn copies_hold_the_same_snapshots() {
+    let Some(both) = Both::new() else { return };
+    grow(&both.cli);
+    both.backup(&[&BACKUP[..], &["--tag", "first", "--time", "2026-01-31 10:00:00"]].concat());
+    change(&both.cli);
+    both.backup(&[&BACKUP[..], &["--tag", "second", "--time", "2026-02-28 11:00:00"]].concat());
+    both.cli.write("password", "the same for all tests");
+    both.compare(&["copy", "{second}", "{from}"]); // there is none yet
+    both.cli.run(&["init", "--repo", "second", "--new-key-file", "second.key"]).succeeds();
+    restic::command(both.restic, &both.cli, &["init", "--repo", "restic-2"]).run().succeeds();
+    for arguments in [
+        &["copy", "{second}", "{from}", "{0}"][..],
+        &["snapshots", "{second}"],
+        &["copy", "{second}", "{from}"],
+        &["snapshots", "{second}"],
+        // All of it is there already.
+        &["copy", "{second}", "{from}", "--tag", "second"],
+        &["snapshots", "{second}"],
+        &["ls", "{second}", "latest"],
+        &["check", "{second}", "--read-data"],
+        &["copy", "{second}", "{from}", "--host", "nobody's"],
+    ] {
+        both.compare(arguments);
+    }
     both.is_silent();
 }
 
