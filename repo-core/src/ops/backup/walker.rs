@@ -2,35 +2,30 @@
 //! reading threads; the order of entries is kept by the channel to the assembly.
 
 mod intake;
+mod known;
+mod large;
 mod moved;
 
-use std::iter::Peekable;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::Run;
-use super::reading::{ATTEMPTS, FileJob, FileResult, Job, Piece, Reading, Stability, UNIT_BYTES, hole, read_fully};
+use super::reading::{FileJob, FileResult, Job, Piece, Reading, UNIT_BYTES};
 use crate::error::{Error, Result};
 use crate::format::snapshot::Root;
-use crate::format::tree::{Content, ExtentKind, Metadata, Node, NodeKind, Subtree, Timestamp, Xattrs};
-use crate::id::ChunkKind;
-use crate::pipeline::Budgeted;
+use crate::format::tree::{Metadata, Node, NodeKind, Xattrs};
 use crate::progress::Event;
-use crate::repository::Snapshot;
 use crate::store::Index;
-use crate::tree;
-use crate::walk::{Details, Entries, EntryStream, SourceDirectory, SourceEntry, SourceFile, Unreadable};
+use crate::walk::{Details, Entries, EntryStream, SourceDirectory, SourceEntry, Unreadable};
 
+use known::{Before, Known, Nodes, started_ns};
 use moved::Moves;
 
 /// Small files that share a buffer, at most.
 const UNIT_FILES: usize = 256;
 /// Entries after which a begun unit is sent, full or not: the assembly may wait for its first file.
 const UNIT_ITEMS: usize = 1024;
-/// A change within this time before the reading began may not show in the times.
-const RACY_NS: i128 = 2_000_000_000;
 /// Deeper trees are named and left out (limit of the format).
 const DEPTH_MAX: usize = 4096;
 
@@ -113,29 +108,6 @@ pub struct Walker<'r> {
     /// Entries since the open unit began.
     unit_items: usize,
     moves: Moves,
-}
-
-/// A node of a snapshot that the source is compared with.
-struct Before {
-    node: Node,
-    /// When the reading of that snapshot began, in nanoseconds.
-    started_ns: i128,
-}
-
-/// What is known of an entry.
-struct Known {
-    /// What the parent has under its path.
-    before: Option<Before>,
-    /// What the partial snapshot that the run goes on from has there.
-    resumed: Option<Before>,
-    /// What it was in the parent, if that was elsewhere.
-    moved: Option<Before>,
-}
-
-/// The nodes of a directory in such a snapshot.
-struct Nodes<'r> {
-    nodes: Peekable<tree::Nodes<'r>>,
-    started_ns: i128,
 }
 
 /// A directory being walked.
@@ -235,41 +207,6 @@ impl<'r> Walker<'r> {
             }
         }
         self.send_unit()
-    }
-
-    /// The top of a snapshot's tree.
-    fn top(&self, snapshot: &Snapshot) -> Nodes<'r> {
-        let Root { tree, entries, bytes } = snapshot.record.root;
-        let subtree = tree.map(|root| Subtree { root, entries, bytes });
-        Nodes { nodes: tree::nodes(&self.run.store, subtree.as_ref()).peekable(), started_ns: started_ns(snapshot) }
-    }
-
-    /// What was below a node, if that was a directory.
-    fn below(&self, before: Option<&Before>) -> Option<Nodes<'r>> {
-        let Before { node, started_ns } = before?;
-        let subtree = match &node.content {
-            Content::Directory(subtree) => Some(subtree),
-            _ => None,
-        };
-        Some(Nodes { nodes: tree::nodes(&self.run.store, subtree).peekable(), started_ns: *started_ns })
-    }
-
-    /// A snapshot's node of that name. A damaged one costs reading again, and is said.
-    fn find_before(&self, known: &mut Option<Nodes<'r>>, entry: &SourceEntry) -> Option<Before> {
-        let Nodes { nodes, started_ns } = known.as_mut()?;
-        let started_ns = *started_ns;
-        loop {
-            match nodes.next_if(|node| node.as_ref().map_or(true, |node| node.name <= entry.name))? {
-                Ok(node) if node.name == entry.name => return Some(Before { node, started_ns }),
-                Ok(_) => {}
-                Err(error) => {
-                    let message = format!("the parent snapshot cannot be read here, everything is read again: {error}");
-                    self.run.progress.report(Event::Note { message: &message });
-                    *known = None;
-                    return None;
-                }
-            }
-        }
     }
 
     fn enter(
@@ -417,173 +354,8 @@ impl<'r> Walker<'r> {
         self.jobs.send(Job::Files { files, permit }).map_err(|_| Stop)
     }
 
-    /// Reads a large file here, segment by segment, and lets the reading threads name its chunks.
-    fn large(&mut self, directory: &dyn SourceDirectory, entry: &SourceEntry, status: Status, is_stream: bool) -> Walk {
-        self.send_unit()?;
-        let failed = |during| {
-            let name = entry.name.clone();
-            move |error| Item::LargeFailed(Unreadable { name, during, error })
-        };
-        self.send(Item::LargeBegin { name: entry.name.clone(), status, owner: entry.metadata.uid })?;
-        let mut file = match directory.open_file(entry) {
-            Ok(file) => file,
-            Err(error) if is_stream => return self.fail(Error::Stream(error)),
-            Err(error) => return self.send(failed("opening the file")(error)),
-        };
-        let mut read_bytes = 0;
-        for attempt in 1.. {
-            let mut metadata = match file.metadata() {
-                Ok(metadata) => metadata,
-                Err(error) => return self.send(failed("looking at the file")(error)),
-            };
-            let length = match self.segments(file.as_mut(), metadata.size, is_stream)? {
-                Ok((length, read)) => {
-                    read_bytes += read;
-                    length
-                }
-                // A producer that Ctrl-C ended too did not fail.
-                Err(_) if is_stream && self.run.progress.is_cancelled() => return self.fail(Error::Cancelled),
-                Err(error) if is_stream => return self.fail(Error::Stream(error)),
-                Err(error) => return self.send(failed("reading the file")(error)),
-            };
-            let stability = match file.metadata() {
-                _ if is_stream => Stability::Same,
-                Ok(after) => Stability::of(&metadata, &after, length),
-                Err(error) => return self.send(failed("looking at the file again")(error)),
-            };
-            if stability == Stability::Changed && attempt < ATTEMPTS {
-                self.send(Item::LargeRestart)?;
-                continue;
-            }
-            metadata.size = length;
-            metadata.unstable = stability == Stability::Changed;
-            return match file.details() {
-                Ok(details) => self.send(Item::LargeEnd { metadata, details, read_bytes }),
-                Err(error) => self.send(failed("reading the file's attributes")(error)),
-            };
-        }
-        unreachable!("the last attempt returns")
-    }
-
-    /// Sends all data and holes of a file of `size` bytes; a stream is read to its end.
-    /// Returns its length and the bytes that were read.
-    fn segments(&mut self, file: &mut dyn SourceFile, size: u64, is_stream: bool) -> Walk<std::io::Result<(u64, u64)>> {
-        let size = if is_stream { u64::MAX } else { size };
-        let (mut position, mut read_bytes) = (0, 0);
-        while position < size {
-            let region = if is_stream { Ok(Some((0, u64::MAX))) } else { file.next_data(position, size) };
-            let (start, end) = match region {
-                Err(error) => return Ok(Err(error)),
-                Ok(None) => (size, size),
-                Ok(Some((start, end))) => (start.clamp(position, size), end.min(size)),
-            };
-            if start > position {
-                self.send(Item::LargeHole(hole(start - position)))?;
-                self.run.progress.report(Event::Bytes { count: start - position });
-            }
-            let read = match self.data(file, start, end)? {
-                Err(error) => return Ok(Err(error)),
-                Ok(read) => read,
-            };
-            read_bytes += read;
-            position = start + read;
-            if read < end - start {
-                break; // a stream's end, or the file became shorter
-            }
-        }
-        Ok(Ok((position, read_bytes)))
-    }
-
-    /// Sends the data of `start..end`, cut as one piece of data. Returns the bytes that were there.
-    fn data(&mut self, file: &mut dyn SourceFile, start: u64, end: u64) -> Walk<std::io::Result<u64>> {
-        let mut carry = Vec::new();
-        let mut position = start;
-        while position < end {
-            if self.run.progress.is_cancelled() {
-                return self.fail(Error::Cancelled).map(|()| Ok(0));
-            }
-            let permit = self.reading.budget.take(self.reading.segments.capacity());
-            let mut buffer = self.reading.segments.take();
-            buffer.append(&mut carry);
-            let kept = buffer.len();
-            let wanted = (end - position).min((self.reading.segments.capacity() - kept) as u64) as usize;
-            buffer.resize(kept + wanted, 0);
-            let read = match read_fully(file, position, &mut buffer[kept..]) {
-                Ok(read) => read,
-                Err(error) => return Ok(Err(error)),
-            };
-            buffer.truncate(kept + read);
-            position += read as u64;
-            self.run.progress.report(Event::Bytes { count: read as u64 });
-            let is_end = position == end || read < wanted;
-            let cuts = self.reading.cuts(&buffer, is_end);
-            let consumed = cuts.last().map_or(0, |cut| cut.end);
-            carry.extend_from_slice(&buffer[consumed..]);
-            buffer.truncate(consumed);
-            let (reply, pieces) = bounded(1);
-            let segment = Bytes::from_owner(Budgeted::new(buffer, self.reading.segments.clone(), permit));
-            self.jobs.send(Job::Segment { segment, cuts, reply }).map_err(|_| Stop)?;
-            self.send(Item::LargePart(pieces))?;
-            if is_end {
-                break;
-            }
-        }
-        Ok(Ok(position - start))
-    }
-
-    /// Whether the entry is a snapshot's: same inode, size, mtime and ctime, that ctime well before the snapshot was
-    /// read, and all its content still stored (rule R1 of docs/format.md: damage is not inherited).
-    fn is_unchanged(&self, now: &Metadata, known: &Before) -> bool {
-        let Before { node, started_ns } = known;
-        let before = &node.metadata;
-        let options = self.run.options;
-        let same = now.kind == before.kind
-            && (now.kind != NodeKind::File || now.size == before.size)
-            && now.modified == before.modified
-            && now.special_device == before.special_device
-            && (options.ignore_inode || now.inode == before.inode)
-            && (options.ignore_ctime || now.changed == before.changed);
-        let newest = if options.ignore_ctime { before.modified } else { before.changed };
-        same && !before.unstable && !is_racy(newest, *started_ns) && self.is_stored(node)
-    }
-
-    /// Attributes change with the ctime only.
-    fn attributes_are_known(&self, now: &Metadata, known: &Before) -> bool {
-        let Before { node, started_ns } = known;
-        now.changed == node.metadata.changed
-            && now.inode == node.metadata.inode
-            && !is_racy(now.changed, *started_ns)
-            && {
-                match &node.xattrs {
-                    Xattrs::Inline(_) => true,
-                    Xattrs::Chunk(id) => self.view.contains(ChunkKind::Xattr, id),
-                }
-            }
-    }
-
     fn is_stream(&self, directory: &dyn SourceDirectory, entry: &SourceEntry) -> bool {
         self.run.source.is_stream() || directory.is_stream(entry)
-    }
-
-    fn is_stored(&self, node: &Node) -> bool {
-        let extents_are_stored = || {
-            tree::extents(&self.run.store, &node.content, 0).all(|extent| match extent {
-                Ok((_, extent)) => match extent.kind {
-                    ExtentKind::Data(id) => self.view.contains(ChunkKind::Data, &id),
-                    ExtentKind::Zero | ExtentKind::Hole => true,
-                },
-                Err(_) => false,
-            })
-        };
-        let xattrs_are_stored = match &node.xattrs {
-            Xattrs::Inline(_) => true,
-            Xattrs::Chunk(id) => self.view.contains(ChunkKind::Xattr, id),
-        };
-        xattrs_are_stored
-            && match &node.content {
-                Content::Extents(_) | Content::List { .. } => extents_are_stored(),
-                _ => true,
-            }
     }
 
     fn problem(&mut self, unreadable: Unreadable) -> Walk {
@@ -617,18 +389,6 @@ impl<'r> Walker<'r> {
             }
         }
     }
-}
-
-/// When the reading of a snapshot began, in nanoseconds: the session's name has the clock's time, the snapshot's own may have
-/// been set by the user.
-fn started_ns(snapshot: &Snapshot) -> i128 {
-    i128::from(snapshot.id().started_ms()) * 1_000_000
-}
-
-/// Whether a change may not show in the times of what was read from then on, in nanoseconds.
-fn is_racy(changed: Timestamp, started_ns: i128) -> bool {
-    let changed_ns = i128::from(changed.seconds) * 1_000_000_000 + i128::from(changed.nanoseconds);
-    changed_ns + RACY_NS > started_ns
 }
 
 /// Attributes that fit into the node.
