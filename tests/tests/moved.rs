@@ -13,7 +13,9 @@ use icecore_tests::compare::assert_same;
 use icecore_tests::counting::{CountingSource, Readings};
 use icecore_tests::privilege;
 use icecore_tests::tree::{self, Dice};
-use repo_core::{Action, BackupOptions, BackupReport, Event, LocalTree, LocalTreeOptions, Mode, Progress, Silent};
+use repo_core::{
+    Action, BackupOptions, BackupReport, Event, LocalTree, LocalTreeOptions, Mode, Progress, Silent, Streams,
+};
 
 /// What a file of these tests holds: more than the search for it costs in so small a tree.
 const FILE_BYTES: u64 = 20_000;
@@ -72,6 +74,21 @@ fn a_renamed_directory_is_not_read_again_however_deep_its_files_lie() {
     assert!(readings.details <= asked_at_most, "{} times, and not of what lies below", readings.details);
     let (third, readings) = backup(&bench, &default_options());
     assert_eq!((third.summary.files_unmodified, readings.bytes()), (4, 0), "then they are known where they are");
+}
+
+#[test]
+fn a_renamed_directory_that_streams_are_put_into_is_not_read_again_either() {
+    let bench = Bench::in_memory();
+    fill(&bench, "old", &["a", "b"], 1);
+    let back_up = || {
+        let tree = CountingSource::aged(bench.local_tree(), 3600).numbers_last(true);
+        let streams = Streams::new().add(&bench.source().join("new/dump"), &b"dump"[..]).expect("a name");
+        let source = streams.beside(tree).expect("the name is free");
+        bench.open().backup(&source, &default_options(), &Silent).expect("a backup is made").summary
+    };
+    assert_eq!(back_up().read_bytes, 2 * FILE_BYTES + 4);
+    rename(&bench, "old", "new");
+    assert_eq!(back_up().read_bytes, 4, "the stream alone");
 }
 
 #[test]

@@ -383,6 +383,10 @@ impl SourceDirectory for Directory {
         }
     }
 
+    fn numbers_last(&self) -> bool {
+        self.0.base.as_ref().is_some_and(|base| base.numbers_last())
+    }
+
     fn is_stream(&self, entry: &SourceEntry) -> bool {
         match self.0.places.get(&entry.name) {
             Some(place) => matches!(place, Place::Stream(_)),
