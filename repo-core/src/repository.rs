@@ -79,7 +79,7 @@ pub struct InitOptions {
     pub password_cost: PasswordCost,
     /// Cut points; the default was measured (docs/design.md).
     pub chunker: ChunkerParameters,
-    /// Plaintext bytes a frame.
+    /// Plaintext bytes a frame; of trees 256 KiB at most.
     pub frame_target_bytes: u32,
     /// The mean size of data packs, 64 KiB to 512 MiB.
     pub pack_data_bytes: u32,

@@ -65,6 +65,18 @@ impl Cli {
         cli
     }
 
+    /// A room whose source, of so many files in one directory, takes as long to back up as somebody takes to read the list of
+    /// its entries.
+    pub fn of_many_files(files: usize) -> Self {
+        let cli = Self::new();
+        let directory = cli.path("source").join("d".repeat(200));
+        fs::create_dir(&directory).expect("a directory of ours");
+        for number in 0..files {
+            fs::write(directory.join(format!("{number:0>200}")), "1").expect("a file of ours");
+        }
+        cli
+    }
+
     /// A room where everything is named but nothing made.
     pub fn without_repository() -> Self {
         let room = tempfile::Builder::new().prefix("icecore-cli-").tempdir().expect("a temporary directory");

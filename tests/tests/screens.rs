@@ -20,17 +20,6 @@ const WIDTHS: [u16; 2] = [80, 40];
 /// Enough that the list of them (`-vv`) fills a pipe many times over.
 const FILES: usize = 2000;
 
-/// A room whose source takes as long to back up as somebody takes to read the list of its entries.
-fn room_of_many_files() -> Cli {
-    let cli = Cli::new();
-    let directory = cli.path("source").join("d".repeat(200));
-    fs::create_dir(&directory).expect("a directory of ours");
-    for number in 0..FILES {
-        fs::write(directory.join(format!("{number:0>200}")), "1").expect("a file of ours");
-    }
-    cli
-}
-
 /// The screens of one file, each with what was done before it.
 struct Screens {
     name: String,
@@ -117,9 +106,21 @@ fn has_thread(child: &Child, name: &str) -> bool {
     tasks.flatten().any(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name))
 }
 
+/// The last screen: what Ctrl-C leaves, of a program whose `output` then is read on, if that is a pipe.
+fn end_by_ctrl_c(mut screens: Screens, terminal: Terminal, child: Child, output: Option<ChildStdout>) {
+    terminal.types("\x03");
+    if let Some(mut output) = output {
+        output.read_to_end(&mut Vec::new()).expect("a pipe of ours");
+    }
+    let (status, written) = terminal.end(child);
+    assert_eq!(status.code(), Some(130), "{written:?}");
+    screens.add("Ctrl-C; exit code 130", &screen(&written));
+    screens.hold();
+}
+
 #[test]
 fn a_backup_in_the_middle_of_its_work_and_after_ctrl_c() {
-    let cli = room_of_many_files();
+    let cli = Cli::of_many_files(FILES);
     for width in WIDTHS {
         let mut screens = Screens::new("backup", width, &cli);
         let terminal = Terminal::of_columns(width);
@@ -129,20 +130,14 @@ fn a_backup_in_the_middle_of_its_work_and_after_ctrl_c() {
         wait_for(|| !has_thread(&child, "scan"));
         read_until(&mut output, &terminal, "%  ");
         screens.add("icecore backup -vv source | (somebody who does not read on)", &status_with(&terminal, "%  "));
-        terminal.types("\x03");
-        let mut rest = Vec::new();
-        output.read_to_end(&mut rest).expect("a pipe of ours");
-        let (status, written) = terminal.end(child);
-        assert_eq!(status.code(), Some(130), "{written:?}");
-        screens.add("Ctrl-C; exit code 130", &screen(&written));
-        screens.hold();
+        end_by_ctrl_c(screens, terminal, child, Some(output));
     }
     assert_eq!(cli.snapshots(), 0);
 }
 
 #[test]
 fn a_restore_in_the_middle_of_its_work_and_after_ctrl_c() {
-    let cli = room_of_many_files();
+    let cli = Cli::of_many_files(FILES);
     cli.backup(&[]);
     for width in WIDTHS {
         let mut screens = Screens::new("restore", width, &cli);
@@ -155,13 +150,7 @@ fn a_restore_in_the_middle_of_its_work_and_after_ctrl_c() {
             "icecore restore -vv latest --target back | (somebody who does not read on)",
             &status_with(&terminal, "%  "),
         );
-        terminal.types("\x03");
-        let mut rest = Vec::new();
-        output.read_to_end(&mut rest).expect("a pipe of ours");
-        let (status, written) = terminal.end(child);
-        assert_eq!(status.code(), Some(130), "{written:?}");
-        screens.add("Ctrl-C; exit code 130", &screen(&written));
-        screens.hold();
+        end_by_ctrl_c(screens, terminal, child, Some(output));
     }
 }
 
@@ -177,11 +166,7 @@ fn a_check_in_the_middle_of_its_work_and_after_ctrl_c() {
         let terminal = Terminal::of_columns(width);
         let child = terminal.start(&cli.command(&["check", "--read-data", "--limit-download", "100"]));
         screens.add("icecore check --read-data (of a slow place)", &status_with(&terminal, "%  data:"));
-        terminal.types("\x03");
-        let (status, written) = terminal.end(child);
-        assert_eq!(status.code(), Some(130), "{written:?}");
-        screens.add("Ctrl-C; exit code 130", &screen(&written));
-        screens.hold();
+        end_by_ctrl_c(screens, terminal, child, None);
     }
 }
 

@@ -15,17 +15,6 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Enough that the list of them (`-vv`) fills a pipe twenty times over.
 const FILES: usize = 3000;
 
-/// A room whose source takes as long to back up as somebody takes to read the list of its entries.
-fn room_of_many_files() -> Cli {
-    let cli = Cli::new();
-    let directory = cli.path("source").join("d".repeat(200));
-    fs::create_dir(&directory).expect("a directory of ours");
-    for number in 0..FILES {
-        fs::write(directory.join(format!("{number:0>200}")), "1").expect("a file of ours");
-    }
-    cli
-}
-
 /// Waits until a program has written to its pipe, so that it is in the middle of its work.
 fn wait_for_output(output: &ChildStdout) {
     wait_for(|| rustix::io::ioctl_fionread(output).expect("a pipe of ours") >= 4096);
@@ -60,7 +49,7 @@ fn has_thread(child: &Child, name: &str) -> bool {
 
 #[test]
 fn a_first_backup_tells_how_much_is_done_and_how_long_the_rest_takes() {
-    let cli = room_of_many_files();
+    let cli = Cli::of_many_files(FILES);
     let terminal = Terminal::new();
     let mut child = terminal.start_beside(cli.command(&["backup", "-vv", "source"]));
     let output = child.stdout.take().expect("piped");
@@ -165,7 +154,7 @@ fn time_goes_on_while_nothing_happens_and_an_interrupt_leaves_no_line_behind() {
 
 #[test]
 fn ctrl_c_at_the_keyboard_ends_backup_and_scan_and_leaves_the_terminal_as_it_was() {
-    let cli = room_of_many_files();
+    let cli = Cli::of_many_files(FILES);
     let terminal = Terminal::new();
     let before = terminal.modes();
     let mut child = terminal.start_piped(&cli.command(&["backup", "-vv", "source"]));

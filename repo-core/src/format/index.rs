@@ -39,6 +39,14 @@ pub struct FrameRow {
     pub codec: Codec,
 }
 
+impl FrameRow {
+    /// The frame as its pack's table has it, but for the number of its first chunk, which an index does not say: 0.
+    pub fn record(&self) -> FrameRecord {
+        let Self { offset, stored_length, raw_length, codec, .. } = *self;
+        FrameRecord { offset, stored_length, raw_length, codec, first_chunk: 0 }
+    }
+}
+
 /// A chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ChunkRow {

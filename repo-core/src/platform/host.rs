@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Pid;
 
+use crate::format::tree::Timestamp;
+
 /// The name that this machine gives itself.
 pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
@@ -71,6 +73,12 @@ pub fn process_start(process: u32) -> Option<u64> {
     let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
     let fields = std::str::from_utf8(&stat[after_name..]).ok()?;
     fields.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// The time, as file systems tell it.
+pub fn now() -> Timestamp {
+    let now = now_ns();
+    Timestamp { seconds: now.div_euclid(1_000_000_000), nanoseconds: now.rem_euclid(1_000_000_000) as u32 }
 }
 
 /// The time in nanoseconds since 1970 UTC, by this machine's clock; ends in the year 2262.

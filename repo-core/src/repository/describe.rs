@@ -251,13 +251,7 @@ impl Gathered {
         let mut frames = Vec::with_capacity(block.frames.len());
         for row in &block.frames {
             let pack = packs[usize::from(row.pack)];
-            let record = FrameRecord {
-                offset: row.offset,
-                stored_length: row.stored_length,
-                raw_length: row.raw_length,
-                codec: row.codec,
-                first_chunk: 0,
-            };
+            let record = row.record();
             frames.push((pack, self.frame(pack, frame(row.ordinal, &record))?));
         }
         for row in &block.chunks {

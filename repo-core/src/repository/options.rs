@@ -25,7 +25,7 @@ impl InitOptions {
         self
     }
 
-    /// Plaintext bytes that are compressed and sealed together.
+    /// Plaintext bytes that are compressed and sealed together; of trees 256 KiB at most.
     pub fn frame_target_bytes(mut self, bytes: u32) -> Self {
         self.frame_target_bytes = bytes;
         self

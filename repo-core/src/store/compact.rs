@@ -3,11 +3,10 @@
 //! of every pack that is there all that was said before, and of a pack of which two things were said, what its own table says.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ops::ControlFlow;
 
-use super::index::{Index, pack_row, read_footer};
+use super::index::{Index, list_objects, pack_row, read_footer};
 use super::writer::{FrameRows, frames_of, index_blocks};
-use crate::backend::{Backend, Listed, Prefix, Put, Span};
+use crate::backend::{Backend, Put, Span};
 use crate::crypto::Keys;
 use crate::error::{Error, Result};
 use crate::format::index::{ChunkRow, IndexBlock, PackRow};
@@ -189,13 +188,7 @@ impl Contents {
         for frame in &block.frames {
             let Some(pack) = block.packs.get(usize::from(frame.pack)) else { continue };
             let Some((_, rows)) = self.packs.get_mut(&pack.id) else { continue };
-            let record = FrameRecord {
-                offset: frame.offset,
-                stored_length: frame.stored_length,
-                raw_length: frame.raw_length,
-                codec: frame.codec,
-                first_chunk: 0,
-            };
+            let record = frame.record();
             // A frame and its chunks stand in one block.
             agrees &= rows.frames.insert(frame.ordinal, (record, Vec::new())).is_none();
         }
@@ -218,18 +211,6 @@ fn blocks(packs: &Packs) -> Vec<IndexBlock> {
         let frames = rows.frames.iter();
         (*row, frames.map(|(ordinal, (record, chunks))| FrameRows { ordinal: *ordinal, record: *record, chunks }))
     }))
-}
-
-fn list_objects(backend: &dyn Backend) -> Result<Vec<IndexId>, Error> {
-    let mut ids = Vec::new();
-    backend.list(Prefix::Indexes, &mut |listed| {
-        if let Listed::Object { name: ObjectName::Index(id), .. } = listed {
-            ids.push(id);
-        }
-        ControlFlow::Continue(())
-    })?;
-    ids.sort_unstable();
-    Ok(ids)
 }
 
 #[cfg(test)]

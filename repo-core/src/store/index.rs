@@ -13,7 +13,7 @@ mod survey;
 mod tests;
 
 pub use again::{StoredFrame, is_merged_away};
-pub use load::{pack_row, read_footer};
+pub use load::{list_objects, pack_row, read_footer};
 pub use survey::ByPack;
 
 use std::collections::{BTreeSet, HashMap, HashSet};

@@ -6,12 +6,11 @@
 //! durable before an index object speaks of it).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ops::ControlFlow;
 
 use super::Store;
-use super::index::{Index, pack_row, read_footer};
+use super::index::{Index, list_objects, pack_row, read_footer};
 use super::writer::{FrameRows, INDEX_OBJECT_CHUNKS, frames_of, index_blocks, lost_answer};
-use crate::backend::{Backend, Listed, Prefix, Put, Removal, Span};
+use crate::backend::{Backend, Put, Removal, Span};
 use crate::crypto::Keys;
 use crate::error::{Corruption, Error, Result};
 use crate::format::index::{IndexBlock, PackRow};
@@ -74,15 +73,8 @@ struct Survey {
 impl Survey {
     /// Lists the index objects and reads them. With `only`, no other packs are kept.
     fn read(backend: &dyn Backend, keys: &Keys, only: Option<&HashSet<PackId>>) -> Result<Self> {
-        let mut names = BTreeSet::new();
-        backend.list(Prefix::Indexes, &mut |listed| {
-            if let Listed::Object { name: ObjectName::Index(id), .. } = listed {
-                names.insert(id);
-            }
-            ControlFlow::Continue(())
-        })?;
         let mut survey = Self::default();
-        for id in names {
+        for id in list_objects(backend)? {
             let bytes = match backend.get(&ObjectName::Index(id), Span::All) {
                 Ok(bytes) => bytes,
                 // Another client replaced it since it was listed.
@@ -148,13 +140,7 @@ fn add_block(
     for (row, mut chunks) in block.frames.iter().zip(chunks) {
         let Some(words) = told.get_mut(&block.packs[usize::from(row.pack)].id) else { continue };
         chunks.sort_unstable_by_key(|chunk| (chunk.offset, chunk.id));
-        let record = FrameRecord {
-            offset: row.offset,
-            stored_length: row.stored_length,
-            raw_length: row.raw_length,
-            codec: row.codec,
-            first_chunk: 0,
-        };
+        let record = row.record();
         let frame = ToldFrame { place: FramePlace { ordinal: row.ordinal, record }, chunks };
         agrees &= words.frames.insert(row.ordinal, frame.clone()).is_none_or(|before| before == frame);
     }

@@ -8,12 +8,11 @@ use std::io;
 use std::iter::Peekable;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Details, Entries, Source, SourceDirectory, SourceEntry, SourceFile, Unreadable};
 use crate::error::{Error, Result};
 use crate::format::tree::{Metadata, NodeKind, Timestamp};
-use crate::platform::source;
+use crate::platform::{host, source};
 
 /// A longer name could be stored, and restored nowhere: NAME_MAX of file systems.
 const NAME_BYTES_MAX: usize = 255;
@@ -95,7 +94,7 @@ impl Streams {
     /// unless [`owner`](Self::owner) and [`modified`](Self::modified) say otherwise.
     pub fn new() -> Self {
         let metadata = Metadata::unknown(NodeKind::File, 0o644);
-        Self { top: Arc::default(), metadata, beside: None }.modified(now())
+        Self { top: Arc::default(), metadata, beside: None }.modified(host::now())
     }
 
     /// Adds a file. `path` is its name in the snapshot; its parent directories are made up.
@@ -171,11 +170,6 @@ impl Streams {
         self.metadata.group = group.into();
         self
     }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp { seconds: since.as_secs().try_into().unwrap_or(i64::MAX), nanoseconds: since.subsec_nanos() }
 }
 
 /// Whether the directory of a source leaves these names free.

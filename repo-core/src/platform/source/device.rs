@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, SeekFrom, StatxFlags};
 use rustix::io::Errno;
 
-use crate::format::tree::{Metadata, NodeKind, Timestamp};
+use crate::format::tree::{Metadata, NodeKind};
 use crate::platform::host;
 
 use super::{Identity, Looker, OpenFile, kind_of, replaced};
@@ -28,7 +28,7 @@ impl Looker {
             return Err(replaced());
         }
         let size = rustix::fs::seek(&device, SeekFrom::End(0))?;
-        let now = now();
+        let now = host::now();
         Ok(Some(Metadata {
             kind: NodeKind::File,
             modified: now,
@@ -71,9 +71,4 @@ fn is_block_device(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<bool> {
 fn open(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(directory, name, flags, Mode::empty())?)
-}
-
-fn now() -> Timestamp {
-    let now = host::now_ns();
-    Timestamp { seconds: now.div_euclid(1_000_000_000), nanoseconds: now.rem_euclid(1_000_000_000) as u32 }
 }

@@ -148,8 +148,7 @@ fn each_of_block<E>(
 }
 
 fn place_of(row: &FrameRow) -> FramePlace {
-    let FrameRow { ordinal, offset, stored_length, raw_length, codec, .. } = *row;
-    FramePlace { ordinal, record: FrameRecord { offset, stored_length, raw_length, codec, first_chunk: 0 } }
+    FramePlace { ordinal: row.ordinal, record: row.record() }
 }
 
 /// What loading needs to count what it does not keep.

@@ -343,13 +343,7 @@ impl Index {
     }
 
     fn add_frame(&mut self, pack: u32, row: &FrameRow, loading: &mut Loading) -> u32 {
-        let record = FrameRecord {
-            offset: row.offset,
-            stored_length: row.stored_length,
-            raw_length: row.raw_length,
-            codec: row.codec,
-            first_chunk: 0,
-        };
+        let record = row.record();
         self.frame_number(pack, FramePlace { ordinal: row.ordinal, record }, loading)
     }
 
@@ -398,14 +392,7 @@ impl Index {
 
     /// Whether other index objects are listed now than when this was loaded.
     pub fn is_outdated(&self, backend: &dyn Backend) -> Result<bool> {
-        let mut names = BTreeSet::new();
-        backend.list(Prefix::Indexes, &mut |listed| {
-            if let Listed::Object { name: ObjectName::Index(id), .. } = listed {
-                names.insert(id);
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(names != self.report.index_objects)
+        Ok(list_objects(backend)? != self.report.index_objects)
     }
 }
 
@@ -434,6 +421,18 @@ pub(super) struct Loading {
     pub(super) frames: HashMap<(u32, u32), u32>,
     /// Of what is not kept; `None`: all is.
     pub(super) counting: Option<Counting>,
+}
+
+/// The names of the index objects that there are.
+pub fn list_objects(backend: &dyn Backend) -> Result<BTreeSet<IndexId>> {
+    let mut names = BTreeSet::new();
+    backend.list(Prefix::Indexes, &mut |listed| {
+        if let Listed::Object { name: ObjectName::Index(id), .. } = listed {
+            names.insert(id);
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(names)
 }
 
 /// The index's row of a pack whose table is at hand.
